@@ -150,6 +150,15 @@ def check_prompts(prompts: Sequence[Sequence[int]], limits: Sequence[int], longe
             )
 
 
+def check_ids(prompts: Sequence[Sequence[int]], vocabulary: int) -> None:
+    """Raise InvalidInput for an id outside the vocabulary: it would end the pass of other prompts too."""
+    for prompt in prompts:
+        low, high = min(prompt), max(prompt)
+        if low < 0 or high >= vocabulary:
+            wrong = low if low < 0 else high
+            raise InvalidInput(f"The input id {wrong} is outside the model's vocabulary of {vocabulary} rows.")
+
+
 def check_tokens(config: GenerationConfig, vocabulary: int, prompts: Sequence[int], limits: Sequence[int]) -> None:
     """Check that tokens are in the vocabulary and required words can occur. Raises InvalidInput.
 

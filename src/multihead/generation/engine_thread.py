@@ -2,168 +2,355 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ..errors import MultiheadError
-from ..runtime.turns import turn
+from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from .checks import check_strategies
 from .config import GenerationConfig
-from .engine.scheduler import Engine
+from .engine.scheduler import Engine, EngineStatistics
 from .engine.sequence import Request
+from .engine_request import Ended, EngineRequest, Event, NewToken, PromptRead
 from .generate import check_run, max_length, submit_job
-from .logits.grammar import TextGrammar
-from .stopping import Continuation
-from .strategies.base import Extras, GenerationJob
+from .hosts import attach_host, detach_host
+from .logits.grammar import FORMS, TextGrammar
+from .logprobs import LogprobsOptions, TokenLogprobs
+from .stopping import ABORT, Continuation
+from .strategies.base import GenerationJob, TokenListener
+
+__all__ = ["Ended", "EngineRequest", "EngineStopped", "EngineThread", "Event", "NewToken", "PromptRead"]
+
+log = logging.getLogger("multihead.generation")
+STOPPED = "The engine of this model has stopped and answers no more requests."
+MAX_LOGPROBS = 256  # most likely tokens that are named with a token
+
+
+Box = queue.SimpleQueue[Callable[[], object] | tuple[int, BaseException | None]]  # calls, and ends of numbered jobs
 
 
 class EngineStopped(MultiheadError, RuntimeError):
     """The engine of a model has ended and answers no more requests."""
 
 
-@dataclass(frozen=True)
-class NewToken:
-    """A token of a continuation.
-
-    Args:
-        index: of the continuation (0 to n - 1). token: its id. logprob: of the token; None unless asked for.
-        top: the most likely tokens with their log-probabilities, the best first.
-    """
-
-    index: int
-    token: int
-    logprob: float | None = None
-    top: Sequence[tuple[int, float]] = ()
-
-
-@dataclass(frozen=True)
-class PromptRead:
-    """The prompt has been read.
-
-    Args:
-        cached_tokens: tokens whose cache an earlier prompt has left.
-        logprobs: of each prompt token but the first, where asked for, with the most likely ones: (logprob, top).
-    """
-
-    cached_tokens: int
-    logprobs: Sequence[tuple[float, Sequence[tuple[int, float]]]] | None = None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """All continuations have ended, or the request failed.
-
-    Args:
-        results: the continuations. error: instead of them.
-    """
-
-    results: Sequence[Continuation] = ()
-    error: BaseException | None = None
-
-
-Event = NewToken | PromptRead | Ended
-
-
 @dataclass(eq=False)
-class EngineRequest:
-    """Prompt to continue.
+class Task:
+    """A job in the engine. `notify` tells its owner what a step has brought; False if nobody hears of it."""
 
-    Args:
-        listener: called in the engine's thread with the events of each step; it must not block.
-        logprobs: how many of the most likely tokens are told with each token; None for no log-probabilities.
-        prompt_logprobs: the same for the prompt's tokens.
-        cache_salt: only requests with the same salt share cached prefixes.
-    """
-
-    prompt: Sequence[int]
-    config: GenerationConfig
-    listener: Callable[[Sequence[Event]], None]
-    extras: Extras = field(default_factory=Extras)
-    logprobs: int | None = None
-    prompt_logprobs: int | None = None
-    cache_salt: bytes = b""
-    events: list[Event] = field(default_factory=list, init=False)
-    cancelled: bool = field(default=False, init=False)
+    job: GenerationJob
+    running: Request
+    notify: Callable[[Task], bool]
 
 
 class EngineThread:
     """Continues the prompts of many threads in shared forward passes.
 
+    `generate` and pipelines of the same model, called in other threads, run in these passes too.
+
     Args:
-        model: a decoder. memory: bytes of its KV cache; None for no limit. max_sequences: of a decode batch.
+        model: a model that writes. memory: bytes of its KV cache; None for no limit.
+        max_sequences: of a decode batch.
+
+    Attributes:
+        error: what ended the engine; None while it runs. last_step: when it last finished a step, in seconds of
+            `time.monotonic`.
     """
 
     def __init__(self, model: Any, *, memory: int | None = None, max_sequences: int = 64) -> None:
         self.model, self.memory, self.max_sequences = model, memory, max_sequences
         self.error: BaseException | None = None
-        self._inbox: queue.SimpleQueue[EngineRequest | None] = queue.SimpleQueue()
-        self._active: dict[EngineRequest, tuple[GenerationJob, Request]] = {}
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="multihead-engine", daemon=True)
-        self._thread.start()
+        self.last_step = time.monotonic()
+        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._tasks: dict[object, Task] = {}
+        self._mutex = threading.Lock()  # of `_closed`: nothing enters the inbox after its last reader has gone
+        self._closed = self._ends = False
+        self._engine: Engine | None = None
+        self._compilers = ThreadPoolExecutor(
+            2, thread_name_prefix="multihead-grammar"
+        )  # starts no thread before its use
+        self.thread = threading.Thread(target=self._main, name="multihead-engine", daemon=True)
+        self.thread.start()
+        attach_host(model, self)
+
+    @property
+    def alive(self) -> bool:
+        """True while requests are answered."""
+        return self.error is None and self.thread.is_alive() and not self._closed
+
+    @property
+    def busy(self) -> bool:
+        """True if there is a request."""
+        return bool(self._tasks) or not self._inbox.empty()
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the last step of an engine that has requests; 0 for one without."""
+        return time.monotonic() - self.last_step if self.busy else 0.0
+
+    @property
+    def running(self) -> int:
+        """Requests that are read or continued now."""
+        return 0 if self._engine is None else len(self._engine.running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for room."""
+        return self._inbox.qsize() + (0 if self._engine is None else len(self._engine.waiting))
+
+    @property
+    def statistics(self) -> EngineStatistics:
+        """Counts since the engine began."""
+        return EngineStatistics() if self._engine is None else self._engine.statistics
+
+    @property
+    def cache_usage(self) -> float:
+        """Share of the KV cache that running requests use, 0 to 1; 0 without a limit."""
+        return 0.0 if self._engine is None else self._engine.cache_usage
 
     def submit(self, request: EngineRequest) -> None:
         """Queue a request. Its errors come as an `Ended` event. Raises EngineStopped."""
-        if self._closed.is_set():
-            raise EngineStopped("The engine of this model has stopped.")
-        self._inbox.put(request)
+        if any(getattr(request.config, form) is not None for form in FORMS):
+            # compiling a grammar may take long, and texts that grow must not wait for it
+            self._compilers.submit(self._prepare, request)
+        else:
+            self._put(partial(self._start, request))
 
     def cancel(self, request: EngineRequest) -> None:
-        """End a request within one step; its `Ended` event has what was written."""
+        """End a request within one step; its `Ended` event has what was written, with the reason "abort"."""
         request.cancelled = True
+        self._inbox.put(partial(self._cancel, request))
 
-    def close(self) -> None:
-        """End all requests and the thread."""
-        self._closed.set()
-        self._inbox.put(None)
-        self._thread.join()
+    def run_jobs(self, jobs: Sequence[GenerationJob]) -> list[BaseException | None]:
+        """Run jobs to their end, and return the error of each. Their listeners are called in the calling thread.
+
+        Raises:
+            EngineStopped: the engine ended before them.
+        """
+        box: Box = queue.SimpleQueue()
+        keys = [object() for _ in jobs]
+        errors: list[BaseException | None] = [None] * len(jobs)
+        left = len(jobs)
+        try:
+            for number, (key, job) in enumerate(zip(keys, jobs, strict=True)):
+                if job.listener is not None:
+                    job.listener = RelayedListener(job.listener, box)
+                self._put(partial(self._submit_job, key, job, box, number))
+            while left:
+                told = box.get()
+                if isinstance(told, tuple):
+                    errors[told[0]], left = told[1], left - 1
+                else:
+                    told()
+        except BaseException:  # of a streamer, or an interrupt: nobody waits for the jobs any more
+            for key in keys:
+                self._inbox.put(partial(self._cancel, key))
+            raise
+        return errors
+
+    def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
+        """End all requests and the thread.
+
+        Args:
+            drain: accepts no new request, and lets the others end first. timeout: seconds that they have for it.
+        """
+        with self._mutex:
+            self._closed = True
+            self._ends = self._ends or not drain
+        self._inbox.put(lambda: None)
+        if drain:
+            self.thread.join(timeout)
+            self._ends = True
+        self.thread.join()
+
+    def _put(self, action: Callable[[], object]) -> None:
+        """Let the engine's thread call a function between two steps. Raises EngineStopped."""
+        with self._mutex:
+            if self._closed:
+                raise EngineStopped(STOPPED) from self.error
+            self._inbox.put(action)
+
+    def _put_or_call(self, action: Callable[[], object]) -> None:
+        """Call a function in the engine's thread, or in this one where that has ended."""
+        try:
+            self._put(action)
+        except EngineStopped:
+            action()
+
+    # What follows runs in the engine's thread.
 
     def _main(self) -> None:
-        engine = Engine(self.model, memory=self.memory, max_sequences=self.max_sequences)
-        while not self._closed.is_set():
-            self._receive(engine, wait=not engine.busy)
-            with turn():
+        try:
+            self._engine = engine = Engine(self.model, memory=self.memory, max_sequences=self.max_sequences)
+            while not self._ends and not (self._closed and not self.busy):
+                self._receive(wait=not engine.busy and not self._tasks)
                 engine.step()
-            self._deliver()
-        engine.close()
+                self.last_step = time.monotonic()
+                self._notify()
+        except BaseException as error:  # whatever it is, nobody may wait for ever
+            self.error = error
+            log.exception("The engine of %s has failed and ends all of its requests.", type(self.model).__name__)
+        finally:
+            detach_host(self.model, self)
+            self._end_all()
 
-    def _receive(self, engine: Engine, wait: bool) -> None:
-        while True:
-            try:
-                request = self._inbox.get(block=wait)
-            except queue.Empty:
-                break
-            if request is None:
-                return
-            wait = False
-            try:
-                self._start(engine, request)
-            except BaseException as error:
-                request.listener([Ended(error=error)])
-        for request, (_, running) in list(self._active.items()):
-            if request.cancelled and not running.done:
-                running.cancel()
+    def _receive(self, wait: bool) -> None:
+        """Call what other threads have put in the inbox; wait for the first where nothing else is to do."""
+        try:
+            while True:
+                self._inbox.get(block=wait)()
+                self.last_step, wait = time.monotonic(), False
+        except queue.Empty:
+            return
 
-    def _start(self, engine: Engine, request: EngineRequest) -> None:
-        model, prompt, config = self.model, request.prompt, request.config.computed()
-        check_strategies(config, request.extras)
-        limit = max_length(model, config, len(prompt), len(prompt))
-        check_run(model, [prompt], config, [limit], None)
-        grammar = TextGrammar.from_config(config, request.extras.tokenizer, model.vocabulary)
-        job = GenerationJob(
-            prompt, config, limit, source=list(prompt), extras=request.extras, grammar=grammar, device=model.device,
-            on_token=lambda token: request.events.append(NewToken(0, token)), tied=model.config.tie_word_embeddings,
-        )  # fmt: skip
-        self._active[request] = job, submit_job(engine, job)
+    def _prepare(self, request: EngineRequest) -> None:
+        """Build the job of a request; called in a thread that may take its time."""
+        try:
+            job = build_job(self.model, request)
+            self._put(lambda: self._submit(request, job))
+        except Exception as error:
+            fault = error
+            self._put_or_call(lambda: tell(request, [Ended(error=fault)]))
 
-    def _deliver(self) -> None:
-        for request, (job, running) in list(self._active.items()):
-            events, request.events = request.events, []
-            if running.done:
-                del self._active[request]
-                events.append(Ended(job.results, running.error))
-            if events:
-                request.listener(events)
+    def _start(self, request: EngineRequest) -> None:
+        try:
+            self._submit(request, build_job(self.model, request))
+        except Exception as error:
+            tell(request, [Ended(error=error)])
+
+    def _submit(self, request: EngineRequest, job: GenerationJob) -> None:
+        if request.cancelled:
+            self._cancel(request)
+            return
+        try:
+            running = submit_job(self._running_engine, job, request.cache_salt)
+        except Exception as error:
+            tell(request, [Ended(error=error)])
+            return
+        self._tasks[request] = Task(job, running, partial(deliver, request))
+
+    def _submit_job(self, key: object, job: GenerationJob, box: Box, number: int) -> None:
+        try:
+            running = submit_job(self._running_engine, job)
+        except Exception as error:
+            box.put((number, error))
+            return
+        self._tasks[key] = Task(job, running, partial(answer, box, number))
+
+    @property
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            raise EngineStopped(STOPPED) from self.error
+        return self._engine
+
+    def _cancel(self, key: object) -> None:
+        """End a task now, with what it has written."""
+        task = self._tasks.get(key)
+        if task is not None and not task.running.done:
+            task.running.cancel()
+            task.job.results = aborted(task.job.results, task.job.config)
+        elif task is None and isinstance(key, EngineRequest) and not key.ended:  # it never came so far
+            tell(key, [Ended(aborted([], key.config))])
+
+    def _notify(self) -> None:
+        """Tell the owners of all tasks what the last step brought."""
+        for key, task in list(self._tasks.items()):
+            ended = task.running.done
+            heard = task.notify(task)
+            if ended:
+                del self._tasks[key]
+            elif not heard:
+                self._cancel(key)  # the next step tells its end
+
+    def _end_all(self) -> None:
+        """End all requests, those of the inbox too, since the engine ends."""
+        with self._mutex:
+            self._closed = True
+        engine, self._engine = self._engine, None
+        for task in self._tasks.values():
+            if not task.running.done:
+                task.running.done, task.running.error = True, EngineStopped(STOPPED)
+                task.running.error.__cause__ = self.error
+            task.notify(task)
+        self._tasks.clear()
+        self._receive(wait=False)
+        if engine is not None and self.error is None:
+            engine.close()
+
+
+def build_job(model: Any, request: EngineRequest) -> GenerationJob:
+    """Return the job of a request. Raises InvalidInput and UnsupportedOption for what cannot be continued."""
+    prompt, config = request.prompt, request.config.computed()
+    check_strategies(config, request.extras)
+    check_logprobs(request)
+    limit = max_length(model, config, len(prompt), len(prompt))
+    check_run(model, [prompt], config, [len(prompt) + 1 if request.prompt_only else limit], None)
+    grammar = TextGrammar.from_config(config, request.extras.tokenizer, model.vocabulary)
+    return GenerationJob(
+        prompt, config, len(prompt) if request.prompt_only else limit, source=list(prompt), extras=request.extras,
+        grammar=grammar, listener=request, logprobs=LogprobsOptions(request.logprobs, request.prompt_logprobs),
+        device=model.device, tied=model.config.tie_word_embeddings,
+    )  # fmt: skip
+
+
+def check_logprobs(request: EngineRequest) -> None:
+    """Raise an error for log-probabilities that are not computed."""
+    for name in ("logprobs", "prompt_logprobs"):
+        count = getattr(request, name)
+        if count is not None and not 0 <= count <= MAX_LOGPROBS:
+            raise InvalidInput(f"{name} is a number from 0 to {MAX_LOGPROBS}, not {count}.")
+    if request.logprobs is not None and (request.config.num_beams or 1) > 1:
+        raise UnsupportedOption("Log-probabilities of new tokens are not told of beam search (num_beams above 1).")
+
+
+def aborted(results: Sequence[Continuation], config: GenerationConfig) -> list[Continuation]:
+    """Return the continuations of a request that is cancelled: those that have not ended end with "abort"."""
+    known = results or [Continuation() for _ in range(config.num_return_sequences or 1)]
+    return [Continuation(result, result.finish or ABORT) for result in known]
+
+
+def deliver(request: EngineRequest, task: Task) -> bool:
+    """Tell a request's listener what has happened; return False if it failed."""
+    events, request.events = request.events, []
+    if task.running.done:
+        error = task.running.error
+        events.append(Ended(task.job.results if error is None else (), error))
+    return not events or tell(request, events)
+
+
+def tell(request: EngineRequest, events: Sequence[Event]) -> bool:
+    """Call a request's listener; return False if it failed, which must not hurt other requests."""
+    if request.ended:
+        return True
+    request.ended = isinstance(events[-1], Ended)
+    try:
+        request.listener(events)
+    except Exception:
+        log.exception("The listener of a request failed.")
+        return False
+    return True
+
+
+def answer(box: Box, number: int, task: Task) -> bool:
+    """Tell the caller of `run_jobs` that a job has ended."""
+    if task.running.done:
+        box.put((number, task.running.error))
+    return True
+
+
+class RelayedListener:
+    """Calls a listener in the thread that waits for the job."""
+
+    def __init__(self, listener: TokenListener, box: Box) -> None:
+        self.listener, self.box = listener, box
+
+    def read_prompt(self, cached: int, logprobs: list[TokenLogprobs] | None) -> None:
+        self.box.put(partial(self.listener.read_prompt, cached, logprobs))
+
+    def add_token(self, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
+        self.box.put(partial(self.listener.add_token, index, token, logprobs))

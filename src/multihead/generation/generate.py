@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .checks import (
     check_effect,
     check_forward,
     check_functions,
+    check_ids,
     check_prompts,
     check_strategies,
     check_tokens,
@@ -24,6 +26,7 @@ from .checks import (
 from .config import GenerationConfig
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
+from .hosts import host_of
 from .inputs import (
     decoder_prompt,
     default_prompt,
@@ -36,6 +39,7 @@ from .inputs import (
     strip_padding,
 )
 from .logits.grammar import TextGrammar
+from .logprobs import TokenLogprobs
 from .outputs import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -49,6 +53,7 @@ from .stopping import Continuation
 from .strategies.base import Assistant, Extras, GenerationJob, not_none
 from .strategies.beam_search import beam_search
 from .strategies.contrastive import contrastive_search
+from .strategies.prompt import read_prompt
 from .strategies.sampling import sampling
 from .strategies.speculative import (
     MAX_NGRAM,
@@ -61,6 +66,7 @@ from .strategies.speculative import (
     speculative_decoding,
 )
 
+SOURCES = count()  # of encoder-decoders
 NEW_TOKENS = 20  # without max_new_tokens and max_length, as in transformers
 
 
@@ -205,20 +211,27 @@ def run(
         own = None if encoder_output is None else encoder_output.select(torch.tensor([number]))
         job = GenerationJob(
             prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
-            grammar=grammar, on_token=begin_stream(streamer, prompt), device=model.device,
+            grammar=grammar, listener=begin_stream(streamer, prompt), device=model.device,
             tied=model.config.tie_word_embeddings,
         )  # fmt: skip
         jobs.append(job)
+    host = None if extras.assistant is not None else host_of(model)
+    errors = run_alone(model, jobs, together) if host is None else host.run_jobs(jobs)
+    for error in errors:
+        if error is not None:
+            raise error
+    if streamer is not None:
+        end_stream(streamer, jobs[0])
+    return jobs
+
+
+def run_alone(model: Any, jobs: Sequence[GenerationJob], together: int) -> list[BaseException | None]:
+    """Run jobs in an engine of their own; return the error of each."""
     engine = Engine(model, max_sequences=together)
     requests = [submit_job(engine, job) for job in jobs]
     engine.run()
     engine.close()
-    for request in requests:
-        if request.error is not None:
-            raise request.error
-    if streamer is not None:
-        end_stream(streamer, jobs[0])
-    return jobs
+    return [request.error for request in requests]
 
 
 def check_run(
@@ -228,6 +241,7 @@ def check_run(
     check_causal(model)
     check_forward(model)
     check_prompts(prompts, limits, model.max_positions)
+    check_ids(prompts, model.vocabulary)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")
@@ -235,12 +249,22 @@ def check_run(
         raise InvalidInput("A streamer shows a text as it grows; beam search knows it at the end only.")
 
 
-def begin_stream(streamer: Any, prompt: Sequence[int]) -> Callable[[int], None] | None:
+class StreamerListener:
+    """Gives a streamer the prompt and each new token of the one text."""
+
+    def __init__(self, streamer: Any, prompt: Sequence[int]) -> None:
+        self.streamer = streamer
+        streamer.put(torch.tensor([prompt]))
+
+    def read_prompt(self, cached: int, logprobs: list[TokenLogprobs] | None) -> None: ...
+
+    def add_token(self, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
+        self.streamer.put(torch.tensor([token]))
+
+
+def begin_stream(streamer: Any, prompt: Sequence[int]) -> StreamerListener | None:
     """Give a streamer the prompt; return what gives it each new token. None without a streamer."""
-    if streamer is None:
-        return None
-    streamer.put(torch.tensor([prompt]))
-    return lambda token: streamer.put(torch.tensor([token]))
+    return None if streamer is None else StreamerListener(streamer, prompt)
 
 
 def end_stream(streamer: Any, job: GenerationJob) -> None:
@@ -250,12 +274,14 @@ def end_stream(streamer: Any, job: GenerationJob) -> None:
     streamer.end()
 
 
-def submit_job(engine: Engine, job: GenerationJob) -> Request:
+def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"") -> Request:
     """Queue a job with the strategy that its config asks for. Raises MemoryFull as `Engine.submit`."""
     config, assistant = job.config, job.extras.assistant
     width = max(config.num_beams or 1, config.num_return_sequences or 1)
     start: Callable[[Request], Strategy] = lambda request: sampling(request, job)  # noqa: E731
-    if (config.num_beams or 1) > 1:
+    if job.limit <= len(job.prompt):
+        start = lambda request: read_prompt(request, job)  # noqa: E731
+    elif (config.num_beams or 1) > 1:
         start = lambda request: beam_search(request, job)  # noqa: E731
     elif assistant is not None:
         start = lambda request: speculative_decoding(request, job, draft_model(request, job, assistant))  # noqa: E731
@@ -265,7 +291,8 @@ def submit_job(engine: Engine, job: GenerationJob) -> Request:
     elif config.penalty_alpha and config.breadth > 1:
         start, width = lambda request: contrastive_search(request, job), config.breadth
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
-    salt = b"" if job.encoder_output is None else str(id(job)).encode()  # keys and values depend on the source too
+    # keys and values depend on the source too, which no other job has
+    salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
     return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt)
 
 

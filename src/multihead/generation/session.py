@@ -79,7 +79,7 @@ class GenerationSession:
         grammar = TextGrammar.from_config(config, extras.tokenizer, self.model.vocabulary)
         job = GenerationJob(
             prompt, config, limit, source=list(prompt), extras=extras, grammar=grammar, prefixes=prefixes,
-            on_token=begin_stream(streamer, prompt), device=self.model.device,
+            listener=begin_stream(streamer, prompt), device=self.model.device,
             tied=self.model.config.tie_word_embeddings,
         )  # fmt: skip
         try:

@@ -14,6 +14,7 @@ from ..kernels.ops import backend
 
 NO_TOKEN = -1  # in place of a token, where all tokens are banned
 NOT_FINITE = -2  # in place of a token, where a logit is NaN or infinite; minus infinity counts as finite, as bans are
+LOGPROB_COUNTS = (1, 5, 20)  # most likely tokens that are found together with a token's log-probability
 MAX_QUERIES = 4  # different queries that are computed for all rows of one output
 
 NOT_FINITE_ERROR = (
@@ -77,6 +78,17 @@ class StepOutput:
         rows, row = self.query(("top_logprobs", count, *banned), row, 1, compute)
         return None if rows is None else rows[row]
 
+    def token_logprobs(self, row: int, token: int, count: int) -> tuple[float, list[float], list[int]]:
+        """Return a token's log-probability in a row, and at least `count` of the highest ones with their tokens."""
+        width = self.logits.shape[1]
+        # a few different numbers, so that requests share them
+        count = min(next((n for n in LOGPROB_COUNTS if n >= count), count), width)
+        (values, columns, sums), place = self.query(("logprobs", count), row, 1, lambda x: log_softmax_top(x, count))
+        top, tokens = values[place], columns[place]
+        if token in tokens:
+            return top[tokens.index(token)], top, tokens
+        return float(self.logits[row, token]) - sums[place], top, tokens
+
     def query(self, key: tuple[Any, ...], row: int, count: int, compute: Callable[[Tensor], Any]) -> tuple[Any, int]:
         """Return `compute` of the logits, and the row of the result that stands for `row`.
 
@@ -88,6 +100,14 @@ class StepOutput:
                 return compute(self.logits[row : row + count]), 0  # (count, vocabulary)
             self._cache[key] = compute(self.logits)
         return self._cache[key], row
+
+
+def log_softmax_top(logits: Tensor, count: int) -> tuple[list[list[float]], list[list[int]], list[float]]:
+    """Return the highest log-probabilities of logits (rows, vocabulary), their tokens, and each row's log-sum-exp."""
+    top = backend(logits).top_k(logits, count, (), log_probs=True)
+    values, tokens = logits.log_softmax(-1).topk(count, -1) if top is None else top  # (rows, count) each
+    sums = logits.gather(1, tokens[:, :1]) - values[:, :1]  # (rows, 1)
+    return values.tolist(), tokens.tolist(), sums.flatten().tolist()
 
 
 def argmax_tokens(logits: Tensor, banned: Sequence[int] = ()) -> Tensor:

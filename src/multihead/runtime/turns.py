@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class FairLock:
@@ -16,6 +14,12 @@ class FairLock:
         self._owner: int | None = None
         self._depth = 0
         self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def acquire(self) -> None:
         own = threading.get_ident()
@@ -40,24 +44,24 @@ class FairLock:
                 self._waiting.popleft().release()
 
 
-_lock: FairLock | None = None
+class Unshared:
+    """Turn of a process whose threads take none."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+_turn: FairLock | Unshared = Unshared()
 
 
 def take_turns() -> None:
     """Let all threads of this process run one pass at a time from now on; for servers. It stays so."""
-    global _lock
-    _lock = _lock or FairLock()
+    global _turn
+    if not isinstance(_turn, FairLock):
+        _turn = FairLock()
 
 
-@contextmanager
-def turn() -> Iterator[None]:
-    """Hold the device for one pass; without effect unless `take_turns` was called."""
-    lock = _lock
-    if lock is None:
-        yield
-        return
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def turn() -> FairLock | Unshared:
+    """Return a context that holds the device for one pass; without effect unless `take_turns` was called."""
+    return _turn

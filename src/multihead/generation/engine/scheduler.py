@@ -10,17 +10,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ...errors import MemoryFull
 from ...nn.cache.block_pool import MemoryBudget
 from ...nn.cache.store import KVCacheManager
 from ...nn.modes import evaluating
 from ...runtime.runner import DecoderModel, DecodeRunner
+from ...runtime.turns import turn
 from .model_runner import ModelRunner
 from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
 MAX_TOKENS = 2048  # of one forward pass; a request that needs more in one pass may exceed it
 MAX_SEQUENCES = 256  # running sequences
+
+
+@dataclass
+class EngineStatistics:
+    """Counts since the engine began.
+
+    Args:
+        prefix_queries: prompt tokens of requests whose cache may be shared. prefix_hits: those of them that were.
+        preemptions: requests that lost their cache blocks to others. steps: forward passes. tokens: that they read.
+    """
+
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    steps: int = 0
+    tokens: int = 0
 
 
 class Engine:
@@ -44,6 +62,7 @@ class Engine:
         self.budget = self.store.budget
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
+        self.statistics = EngineStatistics()
 
     @property
     def store(self) -> KVCacheManager:
@@ -94,6 +113,13 @@ class Engine:
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
+    @property
+    def cache_usage(self) -> float:
+        """Share of the KV cache that sequences use, 0 to 1; 0 without a limit."""
+        total, store = self.budget.total, self.store
+        idle = sum(pool.size * pool.idle for pool in store.pools.values())
+        return (self.budget.used - idle) / total if total else 0.0
+
     def run(self) -> None:
         """Step until no request is left."""
         while self.busy:
@@ -101,13 +127,15 @@ class Engine:
 
     def step(self) -> None:
         """Admit requests, run a pass for each model, and resume strategies; models are in evaluation mode meanwhile."""
-        with evaluating(*(r.model for r in self.model_runners if getattr(r.model, "training", False))):
+        with turn(), evaluating(*(r.model for r in self.model_runners if getattr(r.model, "training", False))):
             self._step()
 
     def _step(self) -> None:
         self._admit()
         for runner in self.model_runners:
             if work := self._schedule(runner):
+                self.statistics.steps += 1
+                self.statistics.tokens += sum(new for _, new in work)
                 for forward, result in runner.forward(work):
                     # by identity, since a dataclass with fields that change has no hash
                     forward.sequence.request.results[id(forward)] = result
@@ -187,11 +215,11 @@ class Engine:
             sequence.cached.set_total(len(sequence.tokens))
             if sequence.cached.length == 0 and forward.record is None and model_runner.store.shares:
                 prefix = sequence.reuse_prefix(forward.num_rows)
-                if (
-                    prefix in prefixes
-                ):  # another sequence of this pass computes the same prefix; the next step shares its blocks
+                # another sequence of this pass computes the same prefix; the next step shares its blocks
+                if prefix in prefixes:
                     continue
                 prefixes |= {prefix} - {None}
+                self._count_cached(sequence)
             unread, num_rows = sequence.num_unread, forward.num_rows
             # a part of a prompt leaves the last num_rows tokens, which one pass must read together
             new = unread if unread <= free or (free > 0 and unread <= num_rows) else min(free, unread - num_rows)
@@ -201,6 +229,14 @@ class Engine:
             free -= new
         # a request may have been preempted after its sequence was scheduled
         return [(forward, new) for forward, new in work if forward.sequence.request in self.running]
+
+    def _count_cached(self, sequence: GenerationSequence) -> None:
+        """Count the prompt tokens that a request shares with earlier ones, once."""
+        request = sequence.request
+        if request.cached_tokens is None and sequence is request.sequences[0]:
+            request.cached_tokens = sequence.cached.length
+            self.statistics.prefix_queries += len(sequence.tokens)
+            self.statistics.prefix_hits += sequence.cached.length
 
     def _reserve(self, sequence: GenerationSequence, new: int) -> bool:
         """Take cache blocks for a sequence's next tokens; without a free one, preempt the last request."""
@@ -222,5 +258,6 @@ class Engine:
         """Move a request back to the queue and free its blocks; its tokens are read again later."""
         self.running.remove(request)
         self.waiting.appendleft(request)  # first in the queue, since it came before those that wait
+        self.statistics.preemptions += 1
         for sequence in request.sequences:
             sequence.restart()

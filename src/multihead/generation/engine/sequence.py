@@ -203,6 +203,11 @@ class ForwardResult:
         self.output.check_finite(self.row, self.num_logits)
         return self.output.top_logprobs(self.row, count, banned)
 
+    def token_logprobs(self, number: int, token: int, count: int) -> tuple[float, list[float], list[int]]:
+        """Return what `StepOutput.token_logprobs` gives of one of these rows. Raises ScoresNotFinite."""
+        self.output.check_finite(self.row, self.num_logits)
+        return self.output.token_logprobs(self.row + number, token, count)
+
 
 Strategy = Generator[list[ForwardRequest], list[ForwardResult], None]
 
@@ -241,6 +246,7 @@ class Request:
         self.sequences: list[GenerationSequence] = []
         self.error: BaseException | None = None
         self.done = False
+        self.cached_tokens: int | None = None  # of the prompt, shared with other sequences; None before it is read
         self.strategy: Strategy | None = None
         self.pending: list[ForwardRequest] = []
         self.results: dict[int, ForwardResult] = {}  # by the id of the forward request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -29,6 +29,7 @@ from ..logits.processors import (
     tokens_with,
 )
 from ..logits.top_candidates import Candidates, on_cpu, sample_candidates
+from ..logprobs import NO_LOGPROBS, LogprobsOptions, TokenLogprobs, score_prompt, token_logprobs
 from ..stopping import LENGTH, STOP, Continuation, Finish, completed_stop
 
 T = TypeVar("T")
@@ -69,6 +70,16 @@ class Extras:
     negative: Sequence[Sequence[int]] | None = None
     assistant: Assistant | None = None
     text_stop: TextCriterion | None = None
+
+
+class TokenListener(Protocol):
+    """Hears of a request's progress, in the thread of the engine."""
+
+    def read_prompt(self, cached: int, logprobs: list[TokenLogprobs] | None) -> None:
+        """The prompt is read, `cached` tokens of it from the cache. `logprobs`: of all its tokens but the first."""
+
+    def add_token(self, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
+        """Continuation `index` has a new token."""
 
 
 @dataclass
@@ -116,7 +127,8 @@ class GenerationJob:
     Args:
         number: of the prompt in its batch. limit: most tokens, prompt included.
         source: tokens of the encoder's input, or of the prompt.
-        grammar: constrains the text. on_token: called with every new token of the first continuation.
+        grammar: constrains the text. logprobs: log-probabilities that are told with tokens.
+        listener: hears of the prompt and of every new token of all continuations.
         prefixes: caches of earlier texts, for a prompt that begins as they do.
         tied: whether the head uses the token embeddings.
     """
@@ -132,16 +144,21 @@ class GenerationJob:
         source: Sequence[int] = (),
         extras: Extras = Extras(),
         grammar: TextGrammar | None = None,
-        on_token: Callable[[int], None] | None = None,
+        listener: TokenListener | None = None,
+        logprobs: LogprobsOptions = NO_LOGPROBS,
         prefixes: PrefixCache | None = None,
         device: torch.device | None = None,
         tied: bool = False,
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
-        self.encoder_output, self.extras, self.on_token = encoder_output, extras, on_token
+        self.encoder_output, self.extras = encoder_output, extras
+        self.listener, self.logprobs = listener, logprobs
+        self.prompt_logprobs: list[TokenLogprobs] | None = None
+        self.is_prompt_told = False
         # contrastive search compares the states of all tokens, so that all must be read
         self.prefixes = None if config.penalty_alpha else prefixes
-        self.num_cached = 0  # prompt tokens whose cache an earlier text has left
+        self.request: Request | None = None
+        self._num_kept = 0  # prompt tokens whose cache a kept text had
         allowed = extras.allowed
         follow: Allowed | None = None if allowed is None else lambda ids: allowed(number, ids)
         first = (
@@ -182,15 +199,21 @@ class GenerationJob:
 
     def begin(self, request: Request) -> GenerationSequence:
         """Open the sequence of the prompt, and that of the negative prompt for classifier-free guidance."""
-        sequence = request.open_sequence(self.prompt, self.encoder_output)
-        if self.prefixes is not None:
-            self.num_cached = sequence.reuse_kept(self.prefixes)
+        self.request, sequence = request, request.open_sequence(self.prompt, self.encoder_output)
+        if self.prefixes is not None and self.logprobs.prompt is None:
+            self._num_kept = sequence.reuse_kept(self.prefixes)
         if self.config.guidance_scale not in (None, 1.0):
             negative = self.extras.negative
             sequence.negative = request.open_sequence(
                 self.prompt[-1:] if negative is None else negative[self.number], self.encoder_output
             )
         return sequence
+
+    @property
+    def num_cached(self) -> int:
+        """Prompt tokens whose cache an earlier text has left."""
+        shared = self.request.cached_tokens if self.request is not None else None
+        return max(self._num_kept, shared or 0)
 
     def keep_prompt(self, sequence: GenerationSequence) -> None:
         """Keep the recurrent state after the prompt too: a template may write the answer otherwise in the next one."""
@@ -218,7 +241,8 @@ class GenerationJob:
         runner, size = sequences[0].runner, len(sequences[0].tokens)
         by_text = self.config.stops or self.extras.text_stop is not None
         alone = len(sequences) == 1 and self.uses_raw_logits and not by_text and not self.config.max_time
-        if not alone or runner.max_steps == 1:
+        # a runner gives the logits of the last of several steps alone
+        if not alone or self.logprobs.new is not None or runner.max_steps == 1:
             return
         longest = runner.max_length
         room = MAX_LOOKAHEAD if longest is None else min(MAX_LOOKAHEAD, longest - size - 1)
@@ -387,10 +411,30 @@ class GenerationJob:
         """Sample a number between 0 and 1."""
         return float(torch.rand((), generator=self.generator))
 
-    def emit_token(self, token: int) -> None:
-        """Pass a token of the first continuation to the streamer."""
-        if self.on_token is not None:
-            self.on_token(token)
+    def score_prompt(self, sequence: GenerationSequence) -> Generator[Any, Any, None]:
+        """Compute the log-probabilities of the prompt where they are asked for; its last token stays unread."""
+        if self.logprobs.prompt is None:
+            return
+        self.prompt_logprobs = yield from score_prompt(sequence, self.logprobs.prompt)
+        if self.records_steps or self.config.penalty_alpha:  # these need the states of all tokens, of one pass
+            sequence.restart()
+
+    def emit(self, number: int, token: int, result: ForwardResult | None = None, row: int = 0) -> None:
+        """Tell the listener of a new token of a continuation. `result`, `row`: whose logits it was selected from."""
+        if self.listener is None:
+            return
+        asked, told = self.logprobs.new, None
+        if asked is not None and result is not None:
+            told = token_logprobs(result, token, asked, row)
+        if not self.is_prompt_told:
+            self.tell_prompt()
+        self.listener.add_token(number, token, told)
+
+    def tell_prompt(self) -> None:
+        """Tell the listener that the prompt is read."""
+        self.is_prompt_told = True
+        if self.listener is not None:
+            self.listener.read_prompt(self.num_cached, self.prompt_logprobs)
 
 
 def concat_rows(parts: Sequence[Tensor]) -> Tensor:

@@ -198,6 +198,7 @@ def beam_search(request: Request, job: GenerationJob) -> Strategy:
     """Continue a prompt with `num_beams` beams and keep the best `num_return_sequences`."""
     count, groups = job.config.num_beams or 1, job.config.num_beam_groups or 1
     first = job.begin(request)
+    yield from job.score_prompt(first)
     forwards = job.forward_requests([first])
     results = yield forwards
     # All beams start from the prompt's logits.
@@ -228,6 +229,9 @@ def beam_search(request: Request, job: GenerationJob) -> Strategy:
         )
     job.finished = best[:wanted]
     job.results = [Continuation(hypothesis.tokens, hypothesis.finish) for hypothesis in job.finished]
+    for number, result in enumerate(job.results):  # known at the end only
+        for token in result:
+            job.emit(number, token)
 
 
 def step_groups(

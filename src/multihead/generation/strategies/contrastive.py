@@ -19,6 +19,7 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
     alpha, count = job.config.penalty_alpha or 0.0, job.config.breadth
     job.results = [Continuation()]
     sequence = job.begin(request)
+    yield from job.score_prompt(sequence)
     (result,) = yield [ForwardRequest(sequence, num_states=len(sequence.tokens))]
     # (1, vocabulary); (tokens, width), of unit length, so that a product is a cosine
     logits, before = result.logits, F.normalize(result.hidden_states.float(), dim=-1)
@@ -44,10 +45,11 @@ def contrastive_search(request: Request, job: GenerationJob) -> Strategy:
         token = sequence.tokens[-1]
         job.record_step((0,), scores, logits, [])
         job.results[0].append(token)
-        job.emit_token(token)
+        job.emit(0, token, result)
         job.results[0].finish = job.finishes([sequence.tokens], scores)[0]
         if job.results[0].finish:
             sequence.close()
             return
-        logits = results[best].logits
+        result = results[best]
+        logits = result.logits
         before = each[best] if again else torch.cat([before, states[best : best + 1]])  # (tokens, width)

@@ -12,6 +12,7 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
     count = job.config.num_return_sequences or 1
     job.results = [Continuation() for _ in range(count)]
     first = job.begin(request)
+    yield from job.score_prompt(first)
     forwards = job.forward_requests([first])
     results = yield forwards
     job.keep_prompt(first)
@@ -19,16 +20,16 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
     forwards = forwards[:1] * count if job.records_steps else forwards
     # forks share the blocks of the prompt
     numbers, sequences = list(range(count)), [first, *[first.fork() for _ in range(1, count)]]
+    rows = results[:1] * count  # the result that each sequence's next token is selected from
     while True:
         # more than one step after a lookahead
         for chosen in job.next_tokens(sequences, results):
             if chosen.scores is not None and chosen.logits is not None:
                 job.record_step(numbers, chosen.scores, chosen.logits, forwards)
-            for number, sequence, token in zip(numbers, sequences, chosen.tokens, strict=True):
+            for place, (number, sequence, token) in enumerate(zip(numbers, sequences, chosen.tokens, strict=True)):
                 sequence.append(token)
                 job.results[number].append(token)
-            if numbers[0] == 0:  # a streamer hears of the first continuation alone
-                job.emit_token(chosen.tokens[0])
+                job.emit(number, token, rows[place])
             finishes = job.finishes([sequence.tokens for sequence in sequences], chosen.scores)
             if any(finishes):
                 for number, sequence, finish in zip(numbers, sequences, finishes, strict=True):
@@ -41,4 +42,4 @@ def sampling(request: Request, job: GenerationJob) -> Strategy:
                     return
         forwards = job.forward_requests(sequences)
         job.add_lookahead(sequences, forwards[0])
-        results = yield forwards
+        rows = results = yield forwards

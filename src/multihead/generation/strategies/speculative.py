@@ -181,13 +181,15 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
     """Continue a prompt once, by verifying the drafter's tokens."""
     job.results = [Continuation()]
     sequence = job.begin(request)
+    yield from job.score_prompt(sequence)
     while True:
         begin = len(sequence.tokens)
         # one place fewer, since the model adds a token of its own to the accepted ones
         propose = yield from drafter.propose(sequence.tokens, sequence.max_pass_tokens(job.limit - begin - 1))
         sequence.append(*propose.tokens)
         forwards = job.forward_requests([sequence], len(propose.tokens) + 1)
-        logits = job.logits((yield forwards))  # (draft tokens + 1, vocabulary)
+        results = yield forwards
+        logits = job.logits(results)  # (draft tokens + 1, vocabulary)
         text, accepted = sequence.tokens[:begin], 0
         for place in range(len(propose.tokens) + 1):
             scores = job.process_logits([text], logits[place : place + 1])  # (1, vocabulary)
@@ -195,7 +197,7 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
             job.record_step((0,), scores, logits[place : place + 1], [])
             text.append(token)
             job.results[0].append(token)
-            job.emit_token(token)
+            job.emit(0, token, results[0], place)
             accepted, job.results[0].finish = accepted + right, job.finishes([text], scores)[0]
             if job.results[0].finish or not right:  # later rows follow a rejected token, so they say nothing
                 break
