@@ -16,6 +16,7 @@ from .encodings import Encodings
 from .frames import change_begin_end, has_begin_end
 from .guards import id_errors, to_plain_ids
 from .languages import language_processor
+from .response_parser import ResponseParser, own_template, parse_responses
 from .retraining import train_new
 from .save import save
 from .special import ROLES
@@ -131,6 +132,38 @@ class Tokenizer(TokenizerCore):
     def get_chat_template(self, chat_template: str | None = None, tools: Any = None) -> str:
         """Return the template of a name, or the one for tools where both exist. Raises ChatTemplateError."""
         return chat.select_template(self, chat_template, tools)
+
+    def parse_response(
+        self, response: Any, schema: Mapping[str, Any] | None = None, *, prefix: Any = None, tools: Any = None
+    ) -> Any:
+        """Return the message that an answer is, or a list for a batch, as the response template divides it.
+
+        Args:
+            response: text or ids that a model has written; a list of such is a batch. schema: a response template; the
+                tokenizer's own when left out. prefix: the prompt, or one for each answer. tools: functions or JSON
+                schemas, whose types the arguments of calls get.
+
+        Raises:
+            ChatTemplateError: no template, or a broken one. InvalidInput: text that the template cannot read, or no
+                prefix.
+        """
+        return parse_responses(self, response, schema, prefix, tools)
+
+    def get_response_parser(
+        self, response_template: Mapping[str, Any] | None = None, *, prefix: Any = None, tools: Any = None
+    ) -> ResponseParser:
+        """Return the parser of an answer that arrives in pieces; the arguments are those of `parse_response`."""
+        text = prefix if prefix is None or isinstance(prefix, str) else self.decode(prefix)
+        return ResponseParser(own_template(self, response_template), text, tools=tools)
+
+    @property
+    def response_template(self) -> Any:
+        """Description of what the model writes, for `parse_response`; None where the tokenizer has none."""
+        return self.options.get("response_template")
+
+    @response_template.setter
+    def response_template(self, template: Mapping[str, Any] | None) -> None:
+        self.options["response_template"] = template
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> tuple[str, ...]:
         """Write tokenizer.json, tokenizer_config.json and the chat template in the reference's format.
