@@ -12,6 +12,7 @@ from ..errors import nearest
 from .errors import ApiError
 
 T = TypeVar("T", bound="Body")
+KINDS = frozenset({"str", "int", "float", "bool", "none", "dict", "list"})
 
 
 class Body(BaseModel):
@@ -69,7 +70,8 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
 def first_error(error: ValidationError, kind: type[BaseModel]) -> ApiError:
     """Return the first fault that pydantic found as an error that names its field."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = [part for part in found["loc"] if isinstance(part, int) or part.isidentifier()]
+    # the other parts are the kinds of a union, which no field is called
+    path = [part for part in found["loc"] if isinstance(part, int) or (part.isidentifier() and part not in KINDS)]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     if found["type"] == "json_invalid":
         return ApiError(f"The body is not JSON: {found['msg']}.", code="invalid_json")

@@ -82,9 +82,11 @@ def capitalize(message: str) -> str:
     return f"The input {message}" if begin in ("has", "must", "is", "leaves", "needs") else message
 
 
+def error_detail(error: ApiError) -> dict[str, Any]:
+    """Return an error as the object of OpenAI's interface."""
+    return {"message": str(error), "type": error.kind, "param": error.param, "code": error.code}
+
+
 def openai_error(error: ApiError) -> JSONResponse:
     """Return an error in OpenAI's shape."""
-    detail: dict[str, Any] = {
-        "message": str(error), "type": error.kind, "param": error.param, "code": error.code,
-    }  # fmt: skip
-    return JSONResponse({"error": detail}, error.status, error.headers)
+    return JSONResponse({"error": error_detail(error)}, error.status, error.headers)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,18 +16,20 @@ from .disconnects import disconnected, end
 from .errors import ApiError, to_api_error
 
 log = logging.getLogger("multihead.serving")
-KEEP_ALIVE = ": keep-alive\n\n"
-DONE = "data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+LINES = "application/x-ndjson"
 
 
-def to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def event(data: Any, name: str = "") -> str:
+def event(data: Any, name: str = "") -> bytes:
     """Return a server-sent event with JSON data."""
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {to_json(data)}\n\n"
+    head = b"event: %s\n" % name.encode() if name else b""
+    return b"%sdata: %s\n\n" % (head, to_json(data))
+
+
+def line(data: Any) -> bytes:
+    """Return JSON as a line of its own."""
+    return to_json(data) + b"\n"
 
 
 class EventStream(Response):
@@ -42,8 +44,8 @@ class EventStream(Response):
 
     def __init__(
         self,
-        chunks: AsyncGenerator[str, None],
-        on_error: Callable[[ApiError], str],
+        chunks: AsyncGenerator[bytes, None],
+        on_error: Callable[[ApiError], bytes],
         *,
         keep_alive: float | None,
         timeout: float,
@@ -90,6 +92,6 @@ class EventStream(Response):
             elif self.begun:
                 await self._send(send, KEEP_ALIVE)
 
-    async def _send(self, send: Send, text: str) -> None:
+    async def _send(self, send: Send, chunk: bytes) -> None:
         self.last_sent = time.monotonic()
-        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})

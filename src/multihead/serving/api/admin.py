@@ -70,7 +70,7 @@ async def events(request: Request) -> Response:
     return EventStream(stream(state), lambda error: event({"error": str(error)}), keep_alive=None, timeout=DAY)
 
 
-async def stream(state: ServerState) -> AsyncGenerator[str, None]:
+async def stream(state: ServerState) -> AsyncGenerator[bytes, None]:
     models = state.models
     for name in models.known:
         status = "loaded" if name in models.loaded else "loading" if name in models.loading else "unloaded"

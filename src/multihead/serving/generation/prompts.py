@@ -3,52 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ApiError
 from ..models.served_model import ServedModel
 
 RESERVED = frozenset(
-    "tokenize chat_template conversation tools documents add_generation_prompt continue_final_message return_dict "
-    "return_assistant_tokens_mask sanitize_control_tokens tokenizer_kwargs padding truncation max_length "
-    "return_tensors messages".split()
+    "tokenize chat_template conversation messages tools documents add_generation_prompt continue_final_message "
+    "return_dict return_assistant_tokens_mask sanitize_control_tokens tokenizer_kwargs padding truncation max_length "
+    "return_tensors".split()
 )  # names that variables of a template cannot have: they would change how it is applied
 
 
-def chat_prompt(
-    model: ServedModel,
-    messages: Sequence[Mapping[str, Any]],
-    *,
-    tools: Sequence[Any] | None = None,
-    documents: Sequence[Any] | None = None,
-    continue_final_message: bool = False,
-    add_generation_prompt: bool = True,
-    add_special_tokens: bool = False,
-    chat_template: str | None = None,
-    variables: Mapping[str, Any] | None = None,
-) -> list[int]:
-    """Return the token ids of a conversation.
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """How a conversation becomes a prompt.
 
     Args:
-        variables: more variables of the template.
-
-    Raises:
-        ApiError: a variable with a name that is not a template's to read. ChatTemplateError: see `apply_chat_template`.
+        source: another template than the model's own. variables: more variables of the template.
+        add_generation_prompt: ends where the answer begins. continue_final_message: ends inside the last message.
+        add_special_tokens: adds those of the tokenizer, which templates usually write themselves.
     """
-    if wrong := RESERVED & set(variables or ()):
-        raise ApiError(
-            f"chat_template_kwargs: {min(wrong)} is no variable of a template. Use the request's own field of this "
-            "name if it has one.", param="chat_template_kwargs",
-        )  # fmt: skip
+
+    source: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    documents: Sequence[Any] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+
+    def check(self) -> Template:
+        """Return this. Raises ApiError for what excludes each other, and for reserved variables."""
+        if self.add_generation_prompt and self.continue_final_message:
+            raise ApiError(
+                "continue_final_message needs add_generation_prompt to be false.", param="continue_final_message"
+            )
+        if wrong := sorted(RESERVED & set(self.variables)):
+            raise ApiError(
+                f"chat_template_kwargs cannot have {wrong[0]!r}: it decides how a template is applied, and is no "
+                "variable of one.", param="chat_template_kwargs",
+            )  # fmt: skip
+        return self
+
+
+def chat_prompt(
+    model: ServedModel, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, template: Template
+) -> list[int]:
+    """Return the token ids of a conversation. Raises ApiError, ChatTemplateError."""
     ids = model.tokenizer.apply_chat_template(
-        list(messages), tools, documents, chat_template=chat_template, return_dict=False,
-        add_generation_prompt=add_generation_prompt, continue_final_message=continue_final_message,
-        tokenizer_kwargs={"add_special_tokens": add_special_tokens}, **(variables or {}),
+        list(messages), tools, template.documents, chat_template=template.source, return_dict=False,
+        add_generation_prompt=template.add_generation_prompt, continue_final_message=template.continue_final_message,
+        tokenizer_kwargs={"add_special_tokens": template.add_special_tokens}, **template.check().variables,
     )  # fmt: skip
     return list(ids)
 
 
-def text_prompt(model: ServedModel, text: str, *, add_special_tokens: bool = True) -> list[int]:
-    """Return the token ids of a text."""
-    ids: list[int] = model.tokenizer.encode_ids([text], special=add_special_tokens)[0]
+def template_text(model: ServedModel, template: Template) -> str:
+    """Return the text of the chat template, or of all that the model has; empty for none."""
+    own = model.tokenizer.chat_template if template.source is None else template.source
+    return "\n".join(map(str, own.values())) if isinstance(own, Mapping) else str(own or "")
+
+
+def text_prompts(model: ServedModel, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+    """Return the token ids of texts."""
+    ids: list[list[int]] = model.tokenizer.encode_ids(list(texts), special=add_special_tokens)
     return ids

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from ...generation.engine_thread import Ended, EngineRequest, EngineThread, Event, NewToken, PromptRead
+from ...generation.engine_thread import Ended, EngineRequest, Event, NewToken, PromptRead
 from ...generation.stopping import ABORT, Continuation
 from ..admission import Slots
 from ..errors import ApiError
+from ..models.served_model import ServedModel
+from ..request_info import RequestInfo
 from .request import GenerationRequest
 from .text import ContinuationText, Delta
-
-TIMEOUT = ApiError(
-    "The request took longer than this server allows. Ask for fewer tokens.", 408, code="timeout",
-    headers={"x-should-retry": "false"},
-)  # fmt: skip
 
 
 class Submission:
     """One request of the engine and the choices that it continues: one, or all of a beam search."""
 
-    def __init__(self, choices: Sequence[ContinuationText], request: EngineRequest) -> None:
-        self.choices, self.request = choices, request
+    def __init__(self, choices: Sequence[ContinuationText], request: EngineRequest, source: int) -> None:
+        self.choices, self.request, self.source = choices, request, source
         self.ended = False
-        self.cached_tokens = 0
-        self.prompt_logprobs: Sequence[Any] | None = None
+        self.prompt: PromptRead | None = None
 
     def receive(self, event: Event) -> BaseException | None:
         """Take an event into the texts; return the error that it tells."""
@@ -36,7 +32,7 @@ class Submission:
             if choice.finish is None:
                 choice.add(event.token, event.logprob, event.top)
         elif isinstance(event, PromptRead):
-            self.cached_tokens, self.prompt_logprobs = event.cached_tokens, event.logprobs
+            self.prompt = event
         else:
             self.ended = True
             return self._end(event)
@@ -45,12 +41,13 @@ class Submission:
     def _end(self, event: Ended) -> BaseException | None:
         if event.error is not None:
             return event.error
-        for choice, result in zip(self.choices, event.results, strict=False):
+        for number, choice in enumerate(self.choices):
+            result = event.results[number] if number < len(event.results) else Continuation(finish=ABORT)
             # beam search tells its tokens at the end only
             for token in result[choice.num_tokens :] if choice.finish is None else ():
                 choice.add(token)
-        for number, choice in enumerate(self.choices):
-            result = event.results[number] if number < len(event.results) else Continuation()
+            if choice.finish is None and result.finish in (None, ABORT):
+                return ApiError("The server is stopping.", 503, code="stopping")
             choice.end(result.finish or ABORT)
         return None
 
@@ -63,50 +60,51 @@ class Generation:
 
     Args:
         requests: each with its continuations; choices are numbered through. slots: are given back at the end.
-        timeout: seconds until the end of all.
+        info: learns the numbers of tokens.
 
     Attributes:
-        prompt_tokens, completion_tokens, cached_tokens: of all requests.
+        created: seconds since 1970. begin, first_token, last_token: seconds of a monotonic clock; 0 before.
     """
 
     def __init__(
-        self, engine: EngineThread, tokenizer: Any, requests: Sequence[GenerationRequest], slots: Slots, timeout: float
+        self, model: ServedModel, requests: Sequence[GenerationRequest], slots: Slots, info: RequestInfo
     ) -> None:
-        self.requests, self.created = requests, int(time.time())
-        self._engine, self._slots = engine, slots
-        self._loop, self._deadline = asyncio.get_running_loop(), time.monotonic() + timeout
-        self._wake = asyncio.Event()
+        self.model, self.requests, self.created = model, requests, int(time.time())
+        self.begin, self.first_token, self.last_token = time.monotonic(), 0.0, 0.0
+        self._engine, self._slots, self._info = model.engine, slots, info
+        self._loop, self._wake, self._late = asyncio.get_running_loop(), asyncio.Event(), False
+        self._timer = self._loop.call_later(model.server.request_timeout, self._expire)
         self._error: BaseException | None = None
         self._submissions: list[Submission] = []
-        special = special_tokens(tokenizer)
+        special = special_tokens(model.tokenizer)
         choices = 0
-        for request in requests:
+        for source, request in enumerate(requests):
             for group in [range(request.n)] if request.beams else [range(n, n + 1) for n in range(request.n)]:
-                texts = [ContinuationText(tokenizer, request, choices + n, special) for n in range(len(group))]
+                texts = [ContinuationText(model.tokenizer, request, choices + n, special) for n in range(len(group))]
                 choices += len(group)
-                self._submit(request, texts, group[0])
+                self._submit(request, source, texts, group[0])
 
-    def _submit(self, request: GenerationRequest, texts: Sequence[ContinuationText], number: int) -> None:
+    def _submit(self, request: GenerationRequest, source: int, texts: Sequence[ContinuationText], number: int) -> None:
         config = request.config
         if number and config.seed is not None:
             config = config.changed(seed=config.seed + number)
-        submission: Submission
 
         def hear(events: Sequence[Event]) -> None:
             self._loop.call_soon_threadsafe(self._receive, submission, events)
 
-        submission = Submission(
-            texts,
-            EngineRequest(
-                request.prompt, config, hear, extras=request.extras, logprobs=request.logprobs,
-                prompt_logprobs=request.prompt_logprobs if number == 0 else None, cache_salt=request.cache_salt,
-            ),
+        asked = EngineRequest(
+            request.prompt, config, hear, extras=request.extras, logprobs=request.logprobs,
+            prompt_logprobs=request.prompt_logprobs if number == 0 else None, cache_salt=request.cache_salt,
         )  # fmt: skip
+        submission = Submission(texts, asked, source)
         self._submissions.append(submission)
-        self._engine.submit(submission.request)
+        self._engine.submit(asked)
 
     def _receive(self, submission: Submission, events: Sequence[Event]) -> None:
+        self.last_token = time.monotonic()
         for event in events:
+            if isinstance(event, NewToken):
+                self.first_token = self.first_token or self.last_token
             error = submission.receive(event)
             self._error = self._error or error
         if not submission.ended and all(choice.finish is not None for choice in submission.choices):
@@ -114,25 +112,31 @@ class Generation:
         self._wake.set()
 
     @property
+    def choices(self) -> list[ContinuationText]:
+        return [choice for submission in self._submissions for choice in submission.choices]
+
+    @property
     def prompt_tokens(self) -> int:
         return sum(len(request.prompt) for request in self.requests)
 
     @property
     def completion_tokens(self) -> int:
-        return sum(choice.num_tokens for choice in self._choices)
+        return sum(choice.num_tokens for choice in self.choices)
 
     @property
     def cached_tokens(self) -> int:
-        return sum(submission.cached_tokens for submission in self._submissions if submission.choices[0].index == 0)
+        """Tokens of the prompts that were not read, since earlier prompts had them."""
+        return sum(read.cached_tokens for read in self._prompts())
 
     @property
-    def prompt_logprobs(self) -> list[Sequence[Any] | None]:
-        """The log-probabilities of each prompt."""
-        return [each.prompt_logprobs for each in self._submissions if each.request.prompt_logprobs is not None]
+    def prompt_logprobs(self) -> list[Sequence[tuple[float, Sequence[tuple[int, float]]]]]:
+        """The log-probabilities of the tokens of each prompt but the first; empty where not asked for."""
+        return [read.logprobs or () for read in self._prompts()]
 
-    @property
-    def _choices(self) -> list[ContinuationText]:
-        return [choice for submission in self._submissions for choice in submission.choices]
+    def _prompts(self) -> list[PromptRead]:
+        """Return what is known of each prompt: by its first choice, since the others share its cache."""
+        first = {each.source: each for each in reversed(self._submissions)}
+        return [first[number].prompt or PromptRead(0) for number in range(len(self.requests))]
 
     async def first(self, seconds: float) -> None:
         """Wait for the first event, but not longer than some seconds. Raises the error of a request."""
@@ -140,38 +144,76 @@ class Generation:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
             return
+        except BaseException:
+            self.close()
+            raise
         self._raise()
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
-        """Yield what is new. Raises ApiError past the timeout, and the error of a request."""
-        choices = self._choices
+        """Yield what is new. Raises ApiError past the server's time limit, and the error of a request."""
+        choices = self.choices
         try:
             while choices:
-                left = self._deadline - time.monotonic()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), max(left, 0))
-                except asyncio.TimeoutError:
-                    raise TIMEOUT from None
-                self._wake.clear()
-                self._raise()
+                await self._event()
                 for choice in choices:
                     if (delta := choice.take()) is not None:
                         yield delta
-                choices = [choice for choice in choices if choice.finish is None]
+                        if delta.finish is not None:
+                            self._info.finish_reason = delta.finish.reason
+                choices = [choice for choice in choices if not choice.taken]
         finally:
             self.close()
+
+    async def _event(self) -> None:
+        """Wait for events that have not been looked at. Raises ApiError past the time limit, and a request's error."""
+        await self._wake.wait()
+        self._wake.clear()
+        self._raise()
+        if self._late:
+            raise ApiError(
+                "The request took longer than this server allows. Ask for fewer tokens.", 408, code="timeout",
+                headers={"x-should-retry": "false"},
+            )  # fmt: skip
+
+    def _expire(self) -> None:
+        self._late = True
+        self._wake.set()
 
     def close(self) -> None:
         """End what still runs, and give the places back."""
         for submission in self._submissions:
             if not submission.ended:
                 self._engine.cancel(submission.request)
+        self._timer.cancel()
         self._slots.release()
+        self._info.prompt_tokens, self._info.cached_tokens = self.prompt_tokens, self.cached_tokens
+        self._info.generation_tokens = self.completion_tokens
 
     def _raise(self) -> None:
         if self._error is not None:
             self.close()
             raise self._error
+
+
+async def start(
+    model: ServedModel, info: RequestInfo, count: int, make: Callable[[], Sequence[GenerationRequest]]
+) -> Generation:
+    """Begin to generate: take places in the queue, then make the prompts.
+
+    Args:
+        count: continuations of all prompts. make: returns the requests; it is called in another thread.
+
+    Raises:
+        ApiError: the queue is full.
+    """
+    info.model = model.id
+    model.engine  # noqa: B018 (raises for a model that writes nothing)
+    slots = model.admission.enter(count)
+    try:
+        return Generation(model, await asyncio.to_thread(make), slots, info)
+    except BaseException:
+        slots.release()
+        raise
 
 
 def special_tokens(tokenizer: Any) -> frozenset[int]:

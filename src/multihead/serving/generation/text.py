@@ -47,11 +47,13 @@ class ContinuationText:
 
     Attributes:
         num_tokens: of the continuation, its end token included. finish: None while the continuation grows.
+        taken: the last part has been taken.
     """
 
     def __init__(self, tokenizer: Any, request: GenerationRequest, index: int, special: frozenset[int]) -> None:
         self.index, self.num_tokens = index, 0
         self.finish: Finish | None = None
+        self.taken = False
         self._request = request
         self._hidden = (special - request.kept_tokens) if request.skip_special_tokens else frozenset[int]()
         self._detokenizer = Detokenizer(tokenizer)
@@ -83,8 +85,9 @@ class ContinuationText:
 
     def take(self) -> Delta | None:
         """Return what is new since the last call; None for nothing."""
-        if not self._text and self.finish is None:
+        if self.taken or (not self._text and self.finish is None):
             return None
+        self.taken = self.finish is not None
         ready = len(self._tokens)
         if self.finish is None or self._stop_reason is not None:
             # of a stop string's own tokens, and of text that may become one, nothing is told

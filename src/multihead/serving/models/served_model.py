@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from ...errors import InvalidInput
@@ -14,6 +15,7 @@ from ...pipelines.precision import load_options
 from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
+from ..token_texts import TokenTexts
 from .memory import weight_bytes
 from .tasks import main_task
 
@@ -53,6 +55,11 @@ class ServedModel:
     @property
     def id(self) -> str:
         return self.settings.id
+
+    @cached_property
+    def token_texts(self) -> TokenTexts:
+        """Texts of single tokens."""
+        return TokenTexts(self.tokenizer)
 
     @property
     def model(self) -> Any:

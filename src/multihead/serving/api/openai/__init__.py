@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .chat import ROUTES as CHAT
+from .completions import ROUTES as COMPLETIONS
 
-ROUTES = [*CHAT]
+ROUTES = [*CHAT, *COMPLETIONS]

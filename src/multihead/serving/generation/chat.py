@@ -1,0 +1,141 @@
+"""Answers to conversations: reasoning, content and tool calls, the same for all interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from ..errors import ApiError
+from ..models.served_model import ServedModel
+from ..request_info import info_of
+from .answers import CallDelta, OutputParser, ParsedDelta
+from .prompts import Template, chat_prompt, template_text
+from .request import GenerationRequest
+from .sampling import Sampling, generation_request
+from .stream import Generation, start
+from .text import Delta, TokenInfo
+from .tools import Tool, ToolChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest:
+    """Conversation to answer.
+
+    Args:
+        messages: as chat templates read them. tools: that the model may call.
+        parallel_calls: False leaves out all calls but the first.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Tool] = ()
+    choice: ToolChoice = field(default_factory=ToolChoice)
+    parallel_calls: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
+    template: Template = field(default_factory=Template)
+
+
+@dataclass
+class AnswerDelta:
+    """The next part of an answer.
+
+    Args:
+        index: of the answer. tokens: those whose text begins in this part.
+        finish: "stop", "length" or "tool_calls" in the last part; empty before. stop_reason: see Delta.
+    """
+
+    index: int
+    reasoning: str = ""
+    content: str = ""
+    calls: Sequence[CallDelta] = ()
+    tokens: Sequence[TokenInfo] = ()
+    finish: str = ""
+    stop_reason: str | int | None = None
+
+
+class Chat:
+    """Answers of one request; iterate over it once.
+
+    Attributes:
+        generation: has usage and times. reasoning: the text of all answers' reasoning so far.
+    """
+
+    def __init__(self, model: ServedModel, generation: Generation, parsers: Sequence[OutputParser], parallel: bool):
+        self.model, self.generation = model, generation
+        self.reasoning = ""
+        self._parsers, self._parallel = parsers, parallel
+        self._called = [False] * len(parsers)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of the reasoning so far."""
+        return len(self.model.tokenizer.encode_ids([self.reasoning], special=False)[0]) if self.reasoning else 0
+
+    async def __aiter__(self) -> AsyncIterator[AnswerDelta]:
+        """Yield what is new. Raises ApiError."""
+        try:
+            async for delta in self.generation:
+                found = self._parse(delta)
+                if found.finish or found.reasoning or found.content or found.calls or found.tokens:
+                    yield found
+        finally:
+            self.generation.close()
+
+    def _parse(self, delta: Delta) -> AnswerDelta:
+        parser = self._parsers[delta.index]
+        parts = [parser.feed(delta.text)]
+        if delta.finish is not None:
+            parts.append(parser.finish())
+        out = AnswerDelta(
+            delta.index, "".join(part.reasoning for part in parts), "".join(part.content for part in parts),
+            self._calls(parts), delta.tokens, stop_reason=delta.stop_reason,
+        )  # fmt: skip
+        self.reasoning += out.reasoning
+        self._called[delta.index] |= bool(out.calls)
+        if delta.finish is not None:
+            reason = delta.finish.reason
+            out.finish = "tool_calls" if reason == "stop" and self._called[delta.index] else reason
+        return out
+
+    def _calls(self, parts: Sequence[ParsedDelta]) -> list[CallDelta]:
+        calls = [call for part in parts for call in part.calls]
+        return calls if self._parallel else [call for call in calls if call.index == 0]
+
+
+async def start_chat(request: Request, model: ServedModel, asked: ChatRequest) -> Chat:
+    """Begin to answer a conversation. Raises ApiError."""
+    parsers: list[OutputParser] = []
+
+    def make() -> list[GenerationRequest]:
+        made, found = prepare_chat(model, asked)
+        parsers.extend(found)
+        return [made]
+
+    generation = await start(model, info_of(request), asked.sampling.n, make)
+    return Chat(model, generation, parsers, asked.parallel_calls)
+
+
+def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequest, list[OutputParser]]:
+    """Return the request of a conversation, and a parser for each of its answers. Raises ApiError."""
+    prompt = conversation_ids(model, asked)
+    if asked.tools:
+        raise ApiError("Tools are not called yet.", param="tools", code="unsupported_parameter")
+    parsers = [OutputParser() for _ in range(asked.sampling.n)]
+    return generation_request(model, prompt, asked.sampling, parsers[0].kept_tokens), parsers
+
+
+def usable_tools(asked: ChatRequest) -> Sequence[Tool]:
+    return () if asked.choice.mode == "none" else asked.tools
+
+
+def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
+    """Return the token ids of a conversation. Raises ApiError, ChatTemplateError."""
+    tools = usable_tools(asked)
+    if tools and "tools" not in template_text(model, asked.template):
+        raise ApiError(
+            f"The chat template of {model.id} has no place for tools: the model was not made to call any.",
+            param="tools", code="unsupported_parameter",
+        )  # fmt: skip
+    return chat_prompt(model, asked.messages, tools or None, asked.template)

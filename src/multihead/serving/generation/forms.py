@@ -1,0 +1,114 @@
+"""The form of a text: JSON, a schema, a pattern, choices or a grammar, as the fields of GenerationConfig."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import ApiError
+
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+def response_form(given: Mapping[str, Any] | None, name: str = "response_format") -> dict[str, Any]:
+    """Return what OpenAI's `response_format` asks for, also with llama.cpp's schema beside json_object.
+
+    Raises:
+        ApiError: anything else.
+    """
+    if given is None:
+        return {}
+    kind = given.get("type")
+    known = {"text": {"type"}, "json_object": {"type", "schema"}, "json_schema": {"type", "json_schema"}}
+    if kind not in known:
+        raise ApiError(
+            f"{name}.type is {kind!r:.80}; it can be text, json_object or json_schema.", param=f"{name}.type"
+        )
+    if other := sorted(set(given) - known[kind]):
+        raise ApiError(f"{name} has no field {other[0]!r:.80}.", param=f"{name}.{other[0]}", code="unknown_parameter")
+    if kind == "text":
+        return {}
+    if kind == "json_object":
+        return {"json_schema": checked_schema(given.get("schema"), f"{name}.schema")}
+    return {"json_schema": named_schema(given.get("json_schema"), f"{name}.json_schema")}
+
+
+def named_schema(given: Any, name: str) -> Any:
+    """Return the schema of `{"name", "schema", "strict", "description"}`. All are followed strictly."""
+    if not isinstance(given, Mapping):
+        raise ApiError(f"{name} must be an object with a name and a schema.", param=name)
+    if other := sorted(set(given) - {"name", "schema", "strict", "description"}):
+        raise ApiError(f"{name} has no field {other[0]!r:.80}.", param=f"{name}.{other[0]}", code="unknown_parameter")
+    if not isinstance(given.get("name"), str):
+        raise ApiError(f"{name}.name must be a text.", param=f"{name}.name")
+    return checked_schema(given.get("schema"), f"{name}.schema")
+
+
+def checked_schema(given: Any, name: str) -> Any:
+    """Return a JSON schema; any object for None. Raises ApiError for what is none."""
+    if given is None:
+        return dict(ANY_OBJECT)
+    if not isinstance(given, (Mapping, bool)):
+        raise ApiError(f"{name} must be a JSON schema, an object.", param=name)
+    return given
+
+
+def structured_form(given: Mapping[str, Any] | None, name: str = "structured_outputs") -> dict[str, Any]:
+    """Return what vLLM's `structured_outputs` asks for: one of json, json_object, regex, choice, grammar.
+
+    Raises:
+        ApiError: none or several of them, or anything else.
+    """
+    asked = {key: value for key, value in (given or {}).items() if value is not None and value is not False}
+    if not asked:
+        return {}
+    if len(asked) > 1:
+        first, second, *_ = asked
+        raise ApiError(f"{name}: {first} and {second} are two forms of one text; give one.", param=name)
+    kind, value = next(iter(asked.items()))
+    if kind == "json_object":
+        return {"json_schema": dict(ANY_OBJECT)}
+    if kind == "json":
+        return {"json_schema": parsed_schema(value, f"{name}.json")}
+    if kind == "choice":
+        return {"grammar": choice_grammar(value, f"{name}.choice")}
+    if kind in ("regex", "grammar"):
+        if not isinstance(value, str):
+            raise ApiError(f"{name}.{kind} must be a text.", param=f"{name}.{kind}")
+        return {kind: value}
+    raise ApiError(
+        f"{name}.{kind} is not computed here; it can be json, json_object, regex, choice or grammar (in Lark's form).",
+        param=f"{name}.{kind}", code="unsupported_parameter",
+    )  # fmt: skip
+
+
+def parsed_schema(value: Any, name: str) -> Any:
+    """Return a JSON schema that may be given as text. Raises ApiError."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ApiError(f"{name} is a text that is not JSON.", param=name) from None
+    return checked_schema(value, name)
+
+
+def choice_grammar(value: Any, name: str) -> str:
+    """Return the grammar of one of several texts. Raises ApiError."""
+    texts = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise ApiError(f"{name} must be a list of texts, none of them empty.", param=name)
+    return "start: " + " | ".join(json.dumps(text) for text in texts)
+
+
+def one_form(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the one form that a request asks for. Raises ApiError for two.
+
+    Args:
+        forms: field of the request -> its form, empty for none.
+    """
+    asked = {name: form for name, form in forms.items() if form}
+    if len(asked) > 1:
+        first, second, *_ = asked
+        raise ApiError(f"{first} and {second} are two forms of one text; give one of them.", param=second)
+    return dict(next(iter(asked.values()), {}))
