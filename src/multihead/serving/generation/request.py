@@ -20,7 +20,7 @@ class GenerationRequest:
         skip_special_tokens: leaves special tokens out of the text, except `kept_tokens`.
         include_end: tells the token that ends a text among its tokens.
         logprobs: how many of the most likely tokens are told with each token; None for no log-probabilities.
-        prompt_logprobs: the same for the prompt's tokens. cache_salt: see EngineRequest.
+        prompt_logprobs: the same for the prompt's tokens. cache_salt, prompt_only: see EngineRequest.
     """
 
     prompt: Sequence[int]
@@ -35,6 +35,7 @@ class GenerationRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     cache_salt: bytes = b""
+    prompt_only: bool = False
 
     @property
     def beams(self) -> bool:

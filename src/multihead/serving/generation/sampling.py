@@ -80,8 +80,9 @@ def generation_request(
         extras = Extras(tokenizer=model.tokenizer, allowed=lambda number, ids: tokens)
     ids = [model.tokenizer.convert_tokens_to_ids(token) for token in kept]
     return GenerationRequest(
-        prompt=prompt, config=config.changed(max_new_tokens=most), n=sampling.n, stops=sampling.stops,
-        include_stop=sampling.include_stop, skip_special_tokens=sampling.skip_special_tokens,
+        prompt=prompt, config=config.changed(max_new_tokens=max(most, 1)), prompt_only=most == 0,
+        n=sampling.n, stops=sampling.stops, include_stop=sampling.include_stop,
+        skip_special_tokens=sampling.skip_special_tokens,
         kept_tokens=frozenset(token for token in ids if token is not None), include_end=sampling.include_end,
         extras=extras, logprobs=sampling.logprobs, prompt_logprobs=sampling.prompt_logprobs,
         cache_salt=sampling.cache_salt,
@@ -147,9 +148,9 @@ def new_tokens(model: ServedModel, prompt: int, asked: int | None, name: str) ->
     """
     longest, default = context_length(model.model.config), model.server.max_new_tokens
     if longest is None:
-        return asked or default or UNBOUNDED
+        return asked if asked is not None else default or UNBOUNDED
     room = longest - prompt
-    if room < 1:
+    if room < (asked != 0):
         raise ApiError(
             f"The context of this model has {longest} tokens, and the prompt alone has {prompt}. Shorten it.",
             code="context_length_exceeded",

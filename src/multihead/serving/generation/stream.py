@@ -95,6 +95,7 @@ class Generation:
         asked = EngineRequest(
             request.prompt, config, hear, extras=request.extras, logprobs=request.logprobs,
             prompt_logprobs=request.prompt_logprobs if number == 0 else None, cache_salt=request.cache_salt,
+            prompt_only=request.prompt_only,
         )  # fmt: skip
         submission = Submission(texts, asked, source)
         self._submissions.append(submission)
