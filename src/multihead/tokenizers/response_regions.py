@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ChatTemplateError
-from .response_template import Anchor, ResponseField, ResponseTemplate
+from .response_field import Anchor, ResponseField
+from .response_template import ResponseTemplate
 
 LOOK_BACK = 256  # characters before the place of reading that patterns may look back at
 TRIM = 4096  # characters that are read before the buffer is cut

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ChatTemplateError, UnsupportedOption
+from ..errors import ChatTemplateError
+from .response_field import Anchor, ResponseField, regex_library
 from .response_values import CONTENT_KINDS, check_transform
 
 TEMPLATE_KEYS = {"version", "defaults", "fields", "start_anchor", "start_anchor_pattern"}
@@ -18,35 +19,6 @@ FIELD_KEYS = {
     "open", "open_pattern", "close", "close_pattern", "content", "content_args", "repeats", "join", "optional",
     "transform", "transform_each",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A marker: some texts, or a pattern of the `regex` library.
-
-    Attributes:
-        certain: a match at the end of the text so far cannot become longer.
-    """
-
-    pattern: Any
-    certain: bool
-    texts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ResponseField:
-    """A field of the message; without `open`, it holds what stands outside of the others."""
-
-    name: str
-    open: Anchor | None
-    close: Anchor | None
-    content: str
-    content_args: Mapping[str, Any]
-    repeats: bool
-    join: str | None
-    optional: bool
-    transform: Any
-    transform_each: bool
 
 
 @dataclass(frozen=True)
@@ -150,12 +122,3 @@ def check_keys(given: Mapping[str, Any], known: set[str], where: str) -> None:
 
 def broken(problem: str) -> ChatTemplateError:
     return ChatTemplateError(f"The tokenizer's response_template cannot be used: {problem}.")
-
-
-def regex_library() -> Any:
-    """Return the `regex` library, which matches markers that have arrived in part. Raises UnsupportedOption."""
-    try:
-        import regex
-    except ImportError as error:
-        raise UnsupportedOption('Response templates need the regex library: pip install "multihead[serve]".') from error
-    return regex

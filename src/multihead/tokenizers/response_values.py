@@ -6,12 +6,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InvalidInput, describe_error
-
-if TYPE_CHECKING:
-    from .response_template import ResponseField
+from .response_field import ResponseField, regex_library
 
 PLACEHOLDER = re.compile(r"\{(\w+(?:\.\w+)*)\}")
 UNQUOTED_KEY = re.compile(r"(?<=[{,])(\w+):")
@@ -63,8 +61,6 @@ def to_plain_json(text: str, pairs: Sequence[Sequence[str]], unquoted_keys: bool
 
 def read_tags(text: str, options: Arguments) -> dict[str, Any]:
     """Read tags by a `tag_pattern` with the groups `key` and `value`; `merge_duplicates` makes lists of equal keys."""
-    from .response_template import regex_library
-
     regex = regex_library()
     pattern = options.get("tag_pattern")
     if not isinstance(pattern, str):
