@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from .checks import check_strategies
 from .config import GenerationConfig
+from .engine.cache_memory import default_cache_memory
 from .engine.scheduler import Engine, EngineStatistics
 from .engine.sequence import Request
 from .engine_request import Ended, EngineRequest, Event, NewToken, PromptRead
@@ -54,7 +55,7 @@ class EngineThread:
     `generate` and pipelines of the same model, called in other threads, run in these passes too.
 
     Args:
-        model: a model that writes. memory: bytes of its KV cache; None for no limit.
+        model: a model that writes. memory: bytes of its KV cache; None for a part of what the machine has free.
         max_sequences: of a decode batch.
 
     Attributes:
@@ -63,7 +64,8 @@ class EngineThread:
     """
 
     def __init__(self, model: Any, *, memory: int | None = None, max_sequences: int = 64) -> None:
-        self.model, self.memory, self.max_sequences = model, memory, max_sequences
+        self.model, self.max_sequences = model, max_sequences
+        self.memory = default_cache_memory(model.device) if memory is None else memory
         self.error: BaseException | None = None
         self.last_step = time.monotonic()
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()

@@ -48,7 +48,9 @@ class ModelRunner:
         store = KVCacheManager(self.model.memories())
         ids = torch.zeros(1, dtype=torch.long, device=self.model.device)  # (1,); any token, since only sizes matter
         with torch.inference_mode():
-            self.model.read(ids, SequenceLayout.packed((1,)), BatchCache(store, [store.begin()]))
+            encode = getattr(self.model, "encode_texts", None)  # of an encoder-decoder
+            encoder_output = None if encode is None else encode([[0]])
+            self.model.read(ids, SequenceLayout.packed((1,)), BatchCache(store, [store.begin()], encoder_output))
         return store
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from ...runtime.step_output import StepOutput
 from ..logits.top_candidates import Candidates, on_cpu
 from .prefix_cache import PrefixCache
 
+RESERVED = 1024  # tokens after a prompt that contiguous blocks are reserved for at first
+
 
 class GenerationSequence:
     """Continuation of a request: its tokens, prompt included, and its part of the KV cache.
@@ -256,7 +258,9 @@ class Request:
     ) -> GenerationSequence:
         """Return a new sequence, of which nothing is read. `model`: another one than the engine's own."""
         sequence = GenerationSequence(self, self.engine.runner(model), tokens, encoder_output)
-        sequence.cached.expected = self.max_tokens
+        # an engine without a limit has room for whole texts; otherwise blocks that stay unused are missing elsewhere
+        limited = sequence.cached.store.budget.total is not None
+        sequence.cached.expected = min(self.max_tokens, len(tokens) + RESERVED) if limited else self.max_tokens
         return sequence
 
     def cancel(self) -> None:

@@ -16,6 +16,9 @@ from ...errors import MemoryFull
 from ...kernels.ragged import BLOCK
 
 
+FREE, USED, RESERVED = range(3)  # states of a block; an idle one is in use
+
+
 def padded_slots(length: int) -> int:
     """Return the slots to allocate for a sequence of this length: an eighth more, in whole blocks."""
     return -(-(length + length // 8 + 1) // BLOCK) * BLOCK
@@ -65,7 +68,7 @@ class BlockPool:
         self._hashes: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # published and released, oldest first
         self._reservations: dict[int, range] = {}  # blocks reserved for each sequence
-        self._lowest = 0  # no block before it is free
+        self._states = bytearray()  # FREE, USED or RESERVED of each block, so that ranges are found by a byte search
         self.budget.pools.append(self)
 
     @property
@@ -94,6 +97,7 @@ class BlockPool:
             block = self._reserve_range(owner, max(ahead, 1))
         self.ref_counts += [0] * (block + 1 - len(self.ref_counts))
         self.ref_counts[block] = 1
+        self._mark(block, block + 1, USED)
         self.top = max(self.top, block + 1)
         self.budget.used += self.size
         return block
@@ -120,7 +124,9 @@ class BlockPool:
 
     def cancel_reservation(self, owner: int) -> None:
         """Cancel the reservation of a sequence."""
-        self._reservations.pop(owner, None)
+        for block in self._reservations.pop(owner, ()):
+            if self._states[block] == RESERVED:
+                self._states[block] = FREE
 
     def shared(self, block: int) -> bool:
         """Return whether other sequences may read a block, so that it must be copied before a write."""
@@ -145,7 +151,7 @@ class BlockPool:
         assert not self.num_used
         while self._idle:
             self.evict_oldest()
-        self.ref_counts, self.top, self._lowest = [], 0, 0
+        self.ref_counts, self.top, self._states = [], 0, bytearray()
         self._reservations.clear()
 
     def evict_oldest(self) -> None:
@@ -158,47 +164,37 @@ class BlockPool:
         del self._blocks_by_hash[self._hashes.pop(block)]
         self._free(block)
 
-    def _is_free(self, block: int, owner: int | None = None) -> bool:
+    def _is_free(self, block: int, owner: int) -> bool:
         """Return whether a block is free and not reserved for another sequence."""
-        if self._is_used(block):
-            return False
-        own = self._reservations.get(owner, ()) if owner is not None else ()
-        return block in own or all(
-            block not in reservation for o, reservation in self._reservations.items() if o != owner
-        )
+        state = self._states[block] if block < len(self._states) else FREE
+        return state == FREE or (state == RESERVED and block in self._reservations.get(owner, ()))
 
     def _reserve_range(self, owner: int, ahead: int) -> int:
-        """Return the first block of a free range, which is reserved for the owner."""
-        self._reservations.pop(owner, None)
-        # Other sequences will grow into these blocks.
-        closed = {block for reservation in self._reservations.values() for block in reservation}
-        begin = self._find_free_range(ahead, closed)
-        # Where memory is short, any single free block is taken, also a reserved one.
-        if begin + ahead > self.limit:
-            ahead = 1
-            begin = self._find_free_range(ahead, set())
+        """Return the first block of a free range, which is reserved for the owner: `ahead` blocks, or fewer."""
+        self.cancel_reservation(owner)
+        begin = self._find_free_range(ahead)
+        while begin + ahead > self.limit and ahead > 1:  # memory is short
+            ahead //= 2
+            begin = self._find_free_range(ahead)
+        if begin + ahead > self.limit:  # any single block is taken, also a reserved one
+            begin = self._states.find(RESERVED)
         self._reservations[owner] = range(begin, begin + ahead)
+        self._mark(begin, begin + ahead, RESERVED)
         self.top = max(self.top, begin + ahead)
         return begin
 
-    def _find_free_range(self, length: int, closed: set[int]) -> int:
-        """Return the first of `length` contiguous free blocks outside `closed`."""
-        # Blocks below `_lowest` are in use, so a search need not begin at 0.
-        while self._lowest < len(self.ref_counts) and self._is_used(self._lowest):
-            self._lowest += 1
-        begin, found = self._lowest, 0
-        while found < length:
-            block = begin + found
-            # A used block ends the range, and the search goes on after it.
-            begin, found = (block + 1, 0) if self._is_used(block) or block in closed else (begin, found + 1)
-        return begin
+    def _find_free_range(self, length: int) -> int:
+        """Return the first of `length` contiguous free blocks, which may end after all known ones."""
+        begin = self._states.find(bytes(length))
+        return begin if begin >= 0 else len(self._states.rstrip(bytes([FREE])))
 
-    def _is_used(self, block: int) -> bool:
-        return block < len(self.ref_counts) and (self.ref_counts[block] > 0 or block in self._idle)
+    def _mark(self, begin: int, end: int, state: int) -> None:
+        self._states.extend(bytes(max(end - len(self._states), 0)))
+        self._states[begin:end] = bytes([state]) * (end - begin)
 
     def _free(self, block: int) -> None:
         self.budget.used -= self.size
-        self._lowest = min(self._lowest, block)  # the next search begins here at the latest
+        self._states[block] = FREE
 
     @property
     def limit(self) -> float:

@@ -191,7 +191,7 @@ class CachedSequence:
         """Release all blocks of the sequence."""
         for window, table in self.tables.items():
             pool = self.store.pools[window]
-            for block in table.blocks:
+            for block in reversed(table.blocks):  # the end is evicted first: without its beginning it serves nobody
                 if block is not None:
                     pool.release(block)
             pool.cancel_reservation(self.number)
