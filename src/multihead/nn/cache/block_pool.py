@@ -15,7 +15,6 @@ from hashlib import blake2b
 from ...errors import MemoryFull
 from ...kernels.ragged import BLOCK
 
-
 FREE, USED, RESERVED = range(3)  # states of a block; an idle one is in use
 
 

@@ -50,7 +50,10 @@ class ServedModel:
         pipe = pipeline(task, settings.source, device=settings.device, **options)
         if settings.chat_template is not None:
             pipe.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
-        return cls(settings, server, pipe)
+        model = cls(settings, server, pipe)
+        if model.writes:  # before its first use, so that pipelines of all tasks submit to one engine
+            model.start_engine()
+        return model
 
     @property
     def id(self) -> str:
@@ -75,16 +78,24 @@ class ServedModel:
         return "CausalLM" in getattr(self.pipe, "auto", "")
 
     @property
+    def writes(self) -> bool:
+        """True if the model generates tokens, a decoder's or those of an encoder-decoder."""
+        return self.generates or "Seq2SeqLM" in getattr(self.pipe, "auto", "")
+
+    def start_engine(self) -> EngineThread:
+        """Start the engine that generates for all requests and pipelines of this model."""
+        server = self.server
+        self._engine = EngineThread(self.model, memory=server.kv_cache_memory, max_sequences=server.max_running)
+        return self._engine
+
+    @property
     def engine(self) -> EngineThread:
         """The engine of a decoder. Raises ApiError for other models."""
         if not self.generates:
             raise ApiError(
                 f"{self.id} writes no text of its own; it was made for {self.task}.", param="model", code="wrong_task"
             )
-        if self._engine is None:
-            server = self.server
-            self._engine = EngineThread(self.model, memory=server.kv_cache_memory, max_sequences=server.max_running)
-        return self._engine
+        return self._engine or self.start_engine()
 
     @property
     def dead(self) -> bool:
