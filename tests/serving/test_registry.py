@@ -91,6 +91,8 @@ def test_least_recently_used_model_makes_room(bert: Path, classifier: Path, mari
             await models.get("classifier")
             assert set(models.loaded) == {"bert", "classifier"}
         assert models.bytes == size["bert"] + size["classifier"]
+        while watched[-1] != ("classifier", "loaded"):
+            await asyncio.sleep(0.001)
         watch.cancel()
         kinds = [pair for pair in watched if pair[0] == "classifier"]
         assert kinds[:4] == [("classifier", kind) for kind in ("loading", "loaded", "unloading", "unloaded")]
@@ -115,7 +117,8 @@ def test_failed_loads_are_remembered_for_a_while(tmp_path: Path, bert: Path, mon
             assert failed.value.status == 503
             assert "secret-folder" not in str(failed.value)
             assert 0 < int(failed.value.headers["Retry-After"]) <= registry.FAILURE_SECONDS
-        await asyncio.sleep(0)
+        while len(watched) < 2:
+            await asyncio.sleep(0.001)
         assert watched == [("bert", "loading"), ("bert", "failed")]
         shutil.copytree(bert, tmp_path / "secret-folder")
         await models.reload("bert")

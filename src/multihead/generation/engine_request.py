@@ -65,6 +65,7 @@ class EngineRequest:
         prompt_logprobs: the same for the prompt's tokens. The whole prompt is then read, with nothing from the cache.
         cache_salt: only requests with the same salt share cached prefixes.
         adapter: name of a LoRA adapter of the model; None for the model as it was when the engine began.
+        admitted: when it left the queue, in seconds of `time.monotonic`; 0 before.
         prompt_only: reads the prompt and writes nothing; `config.max_new_tokens` is then of no effect.
     """
 
@@ -80,6 +81,7 @@ class EngineRequest:
     events: list[Event] = field(default_factory=list, init=False)
     cancelled: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)
+    admitted: float = field(default=0.0, init=False)
 
     def read_prompt(self, cached: int, logprobs: list[TokenLogprobs] | None) -> None:
         """Note the event of a prompt; called by the request's job."""

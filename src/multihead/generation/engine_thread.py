@@ -319,6 +319,7 @@ def aborted(results: Sequence[Continuation], config: GenerationConfig) -> list[C
 def deliver(request: EngineRequest, task: Task) -> bool:
     """Tell a request's listener what has happened; return False if it failed."""
     events, request.events = request.events, []
+    request.admitted = task.running.admitted
     if task.running.done:
         error = task.running.error
         events.append(Ended(task.job.results if error is None else (), error))

@@ -22,6 +22,7 @@ from .state import ServerState
 log = logging.getLogger("multihead.serving")
 INTERFACES = (  # modules of `api`, each with ROUTES
     "health",
+    "metrics",
     "admin",
     "models",
     "inspect",

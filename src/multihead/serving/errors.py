@@ -21,6 +21,7 @@ from ..errors import (
     UnknownPart,
     UnsupportedOption,
 )
+from ..generation.engine_thread import EngineStopped
 
 INTERNAL = "The server failed to answer this request. Its log has the cause under this request id."
 REQUEST_ERRORS = (InvalidInput, UnsupportedOption, ChatTemplateError, UnknownPart)  # what the client can mend
@@ -63,6 +64,11 @@ def to_api_error(error: BaseException) -> ApiError:
     """Return the error that a client sees. Texts of unexpected errors stay in the log."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, EngineStopped):
+        return ApiError(
+            "The engine of this model has stopped; it is started again. Send the request again.", 503,
+            code="engine_stopped", headers={"Retry-After": "5"},
+        )  # fmt: skip
     if isinstance(error, TextTooLong):
         return ApiError(capitalize(str(error)), 400, code="context_length_exceeded")
     if isinstance(error, (MemoryFull, NoContinuation)):

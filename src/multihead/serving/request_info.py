@@ -23,6 +23,28 @@ class Leased(Protocol):
     last_used: float
 
 
+class TokenClock:
+    """Times of the tokens that a request generates, in seconds of `time.monotonic`.
+
+    Attributes:
+        first, last: 0 before any token. gaps: seconds between tokens of the same continuation.
+        started: when the engine took the prompt out of the queue.
+    """
+
+    def __init__(self) -> None:
+        self.first = self.last = self.started = 0.0
+        self.gaps: list[float] = []
+        self._latest: dict[int, float] = {}
+
+    def token(self, choice: int) -> None:
+        """Note a token of a continuation."""
+        self.last = now = time.monotonic()
+        self.first = self.first or now
+        if choice in self._latest:
+            self.gaps.append(now - self._latest[choice])
+        self._latest[choice] = now
+
+
 @dataclass(eq=False)
 class RequestInfo:
     """A request.
@@ -31,7 +53,8 @@ class RequestInfo:
         id: of the x-request-id header. key: None on a server without keys, and on public paths.
         model: name of the model that answers. adapter: name of its LoRA adapter, if the request named one.
         prompt_tokens, cached_tokens, generation_tokens: for logs and metrics.
-        finish_reason: of the answer. leases: models that stay loaded until the request ends.
+        finish_reason: of the answer. error: code of the error instead.
+        clock: of its tokens. leases: models that stay loaded until the request ends.
         begin: of `time.monotonic`.
     """
 
@@ -43,6 +66,8 @@ class RequestInfo:
     cached_tokens: int = 0
     generation_tokens: int = 0
     finish_reason: str = ""
+    error: str = ""
+    clock: TokenClock = field(default_factory=TokenClock)
     leases: list[Leased] = field(default_factory=list)
     begin: float = field(default_factory=time.monotonic)
 

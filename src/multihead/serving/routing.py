@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from .errors import ApiError, openai_error, to_api_error
+from .request_info import info_in, info_of
 
 CLOSED = 499  # nginx's status of a request whose client has gone; it stands in logs alone
 log = logging.getLogger("multihead.serving")
@@ -42,9 +43,11 @@ def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape
             found = to_api_error(error)
             if found.status >= 500:
                 log.error("%s %s failed", request.method, path, exc_info=error)
+            info_of(request).error = found.code or found.kind
             return shape(found)
 
     answer.__name__ = handler.__name__
+    answer.path = path  # type: ignore[attr-defined]
     made = ApiRoute(path, answer, methods=list(methods))
     made.shape = shape
     return made
@@ -57,6 +60,7 @@ def route_path(scope: MutableMapping[str, Any]) -> str:
 
 def error_response(scope: MutableMapping[str, Any], error: ApiError) -> Response:
     """Return an error of middleware in the shape of the interface that was asked."""
+    info_in(scope).error = error.code or error.kind
     for each in scope["app"].routes:
         if isinstance(each, ApiRoute) and each.matches(scope)[0] != Match.NONE:
             return each.shape(error)

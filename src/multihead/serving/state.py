@@ -7,15 +7,18 @@ import time
 from starlette.requests import Request
 
 from .keys import KeyRing
+from .metrics import Metrics
 from .models.registry import ModelRegistry
 from .request_info import RequestInfo
 from .settings import ServerSettings
+from .tracing import Tracing
 
 
 class ServerState:
     """Settings, keys, models and condition of a server.
 
     Attributes:
+        metrics: None if they are turned off. tracing: None without OpenTelemetry.
         ready: all models that are loaded at the start are loaded. draining: no new request is taken.
         fault: why the server will never be ready. running: the requests that are being answered.
     """
@@ -24,6 +27,8 @@ class ServerState:
         self.settings = settings
         self.keys = KeyRing(settings.keys_file)
         self.models = ModelRegistry(settings)
+        self.metrics = Metrics(self) if settings.metrics else None
+        self.tracing = Tracing.start()
         self.ready = self.draining = False
         self.fault: BaseException | None = None
         self.running: set[RequestInfo] = set()

@@ -8,6 +8,7 @@ what else is in its batches.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ class Engine:
             self.running.append(request)
             if request.strategy is None:
                 # a preempted request comes here again and keeps its strategy
+                request.admitted = time.monotonic()
                 request.strategy = request.start(request)
                 self._resume(request, None)
 

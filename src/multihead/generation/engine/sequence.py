@@ -248,6 +248,7 @@ class Request:
         self.sequences: list[GenerationSequence] = []
         self.error: BaseException | None = None
         self.done = False
+        self.admitted = 0.0  # when it left the queue for the first time, in seconds of `time.monotonic`
         self.cached_tokens: int | None = None  # of the prompt, shared with other sequences; None before it is read
         self.strategy: Strategy | None = None
         self.pending: list[ForwardRequest] = []

@@ -103,9 +103,12 @@ class Generation:
 
     def _receive(self, submission: Submission, events: Sequence[Event]) -> None:
         self.last_token = time.monotonic()
+        clock = self._info.clock
+        clock.started = clock.started or submission.request.admitted
         for event in events:
             if isinstance(event, NewToken):
                 self.first_token = self.first_token or self.last_token
+                clock.token(submission.choices[event.index].index)
             error = submission.receive(event)
             self._error = self._error or error
         if not submission.ended and all(choice.finish is not None for choice in submission.choices):

@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import INTERNAL, ApiError
@@ -72,6 +72,11 @@ class RequestLog:
 
     def _write(self, scope: Scope, info: RequestInfo, status: int) -> None:
         path = route_path(scope)
+        route = getattr(scope.get("endpoint"), "path", "")
+        if self.state.metrics is not None:
+            self.state.metrics.request_ended(info, route, scope["method"], status)
+        if self.state.tracing is not None:
+            self.state.tracing.request_ended(info, route, status, Headers(scope=scope))
         level = logging.DEBUG if path in QUIET and status < 500 else logging.INFO
         if access.isEnabledFor(level):
             access.log(level, "request", extra={"fields": access_fields(scope, path, info, status)})
@@ -83,7 +88,8 @@ def access_fields(scope: Scope, path: str, info: RequestInfo, status: int) -> di
     fields = {
         "id": info.id, "client": client[0] if client else None, "method": scope["method"], "path": path[:200],
         "status": status, "seconds": round(time.monotonic() - info.begin, 4),
-        "key": None if info.key is None else info.key.name, "model": info.model, "finish_reason": info.finish_reason,
+        "key": None if info.key is None else info.key.name, "model": info.model,
+        "finish_reason": info.finish_reason, "error": info.error,
         "prompt_tokens": info.prompt_tokens, "cached_tokens": info.cached_tokens,
         "generation_tokens": info.generation_tokens,
     }  # fmt: skip

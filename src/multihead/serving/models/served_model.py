@@ -105,7 +105,12 @@ class ServedModel:
     @property
     def stalled(self) -> float:
         """Seconds since the last forward pass of an engine that has requests; 0 for one without."""
-        return float(getattr(self._engine, "stalled", 0.0))
+        return 0.0 if self._engine is None else self._engine.stalled
+
+    @property
+    def running_engine(self) -> EngineThread | None:
+        """The engine if a request has needed it yet."""
+        return self._engine
 
     def pipeline(self, task: str) -> Pipeline:
         """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
