@@ -10,14 +10,17 @@ from starlette.requests import Request
 
 from ..errors import ApiError
 from ..models.served_model import ServedModel
+from ..parsers import CallDelta, OutputParser, ParsedDelta, choose_parser
 from ..request_info import info_of
-from .answers import CallDelta, OutputParser, ParsedDelta
 from .prompts import Template, chat_prompt, template_text
 from .request import GenerationRequest
 from .sampling import Sampling, generation_request
 from .stream import Generation, start
 from .text import Delta, TokenInfo
+from .tool_forms import tool_form
 from .tools import Tool, ToolChoice
+
+PROMPT_END = 256  # tokens at the end of a prompt that may open reasoning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +123,18 @@ async def start_chat(request: Request, model: ServedModel, asked: ChatRequest) -
 def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequest, list[OutputParser]]:
     """Return the request of a conversation, and a parser for each of its answers. Raises ApiError."""
     prompt = conversation_ids(model, asked)
-    if asked.tools:
-        raise ApiError("Tools are not called yet.", param="tools", code="unsupported_parameter")
-    parsers = [OutputParser() for _ in range(asked.sampling.n)]
-    return generation_request(model, prompt, asked.sampling, parsers[0].kept_tokens), parsers
+    end = model.tokenizer.decode(prompt[-PROMPT_END:])
+    tools = usable_tools(asked)
+
+    def parser() -> OutputParser:
+        return choose_parser(
+            model.tokenizer, family=model.model.config.model_type, tools=tools or None,
+            tool_parser=model.settings.tool_parser, reasoning_parser=model.settings.reasoning_parser, prompt=end,
+        )  # fmt: skip
+
+    parsers = [parser() for _ in range(asked.sampling.n)]
+    sampling = tool_form(asked.sampling, parsers[0], tools, asked.choice, asked.parallel_calls)
+    return generation_request(model, prompt, sampling, parsers[0].kept_tokens), parsers
 
 
 def usable_tools(asked: ChatRequest) -> Sequence[Tool]:

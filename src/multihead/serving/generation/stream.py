@@ -72,7 +72,8 @@ class Generation:
         self.model, self.requests, self.created = model, requests, int(time.time())
         self.begin, self.first_token, self.last_token = time.monotonic(), 0.0, 0.0
         self._engine, self._slots, self._info = model.engine, slots, info
-        self._loop, self._wake, self._late = asyncio.get_running_loop(), asyncio.Event(), False
+        self._loop, self._wake, self._begun = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._late = False
         self._timer = self._loop.call_later(model.server.request_timeout, self._expire)
         self._error: BaseException | None = None
         self._submissions: list[Submission] = []
@@ -111,6 +112,8 @@ class Generation:
                 clock.token(submission.choices[event.index].index)
             error = submission.receive(event)
             self._error = self._error or error
+            if not isinstance(event, PromptRead):
+                self._begun.set()
         if not submission.ended and all(choice.finish is not None for choice in submission.choices):
             self._engine.cancel(submission.request)
         self._wake.set()
@@ -143,9 +146,9 @@ class Generation:
         return [first[number].prompt or PromptRead(0) for number in range(len(self.requests))]
 
     async def first(self, seconds: float) -> None:
-        """Wait for the first event, but not longer than some seconds. Raises the error of a request."""
+        """Wait for the first token, but not longer than some seconds. Raises the error of a request."""
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            await asyncio.wait_for(self._begun.wait(), seconds)
         except asyncio.TimeoutError:
             return
         except BaseException:

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...generation.answers import CallDelta
 from ...generation.chat import AnswerDelta, Chat, ChatRequest
 from ...generation.text import TokenInfo
+from ...parsers import CallDelta
 from ...sse import DONE, event
 from .chat_body import ChatBody
 from .logprobs import chat_logprobs, prompt_logprobs
