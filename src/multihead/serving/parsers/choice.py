@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ from .registry import REASONING_PARSERS, TOOL_PARSERS
 from .schemas import Tools
 
 HF, HARMONY_TOOLS, HARMONY_REASONING = "hf", "openai", "openai_gptoss"
-TOOL_SIGNS = (  # text of a chat template -> parser; the first that is found
+TOOL_SIGNS = (  # text of a chat template, parser, other text of the template; the first that is found counts
     ("<|tool_call>call:", "gemma4"),
     ("<start_function_call>", "functiongemma"),
-    ("｜DSML｜function_calls", "deepseek_v32"),
-    ("｜DSML｜tool_calls", "deepseek_v4"),
+    ("function_calls>", "deepseek_v32", "｜DSML｜"),
+    ("tool_calls>", "deepseek_v4", "｜DSML｜"),
     ("<｜tool▁calls▁begin｜>", "deepseek_v3"),
     ("[TOOL_CALLS]", "mistral"),
     ("<|tool_calls_section_begin|>", "kimi_k2"),
@@ -46,6 +47,7 @@ REASONING_SIGNS = (
     ("<think>", "qwen3"),
     ("</think>", "qwen3"),
 )
+TURN = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|\n\w+:")  # what begins or ends a message
 HARMONY_SIGNS = ("<|channel|>", "<|message|>")
 FAMILIES = {  # model_type -> tool parser, for chat templates that show tools and no format of calls
     "deepseek_v3": "deepseek_v3", "falcon_h1": "hermes", "granite": "granite", "ministral": "mistral",
@@ -113,7 +115,7 @@ def tool_parser_of(source: str, family: str | None) -> str:
     """Return the name of the tool parser for a chat template, "" for none."""
     if all(sign in source for sign in HARMONY_SIGNS):
         return HARMONY_TOOLS
-    found = next((name for sign, name in TOOL_SIGNS if sign in source), "")
+    found = next((name for sign, name, *more in TOOL_SIGNS if all(text in source for text in (sign, *more))), "")
     return found or (FAMILIES.get(family or "", "") if "tools" in source else "")
 
 
@@ -139,7 +141,8 @@ def special_markers(tokenizer: Any, markers: Sequence[str]) -> tuple[str, ...]:
 def open_reasoning(thoughts: ReasoningFormat, prompt: str, tokenizer: Any) -> str:
     """Return the marker of the reasoning that a prompt leaves open, "" for none.
 
-    Only a marker counts behind which the prompt has no special token: else it is in another message.
+    Only a marker counts behind which the prompt has no special token, nor what looks like one: else it is in another
+    message.
     """
     if not prompt:
         return next(iter(thoughts.blocks)) if thoughts.begins_open else ""
@@ -147,6 +150,5 @@ def open_reasoning(thoughts: ReasoningFormat, prompt: str, tokenizer: Any) -> st
     tail = prompt[place + len(opening) :]
     if place < 0 or any(close in tail for close in thoughts.blocks[opening]):
         return ""
-    tokens = special_tokens(tokenizer)
-    plain = not any(token in tail for token in tokens) if tokens else not tail.strip()
-    return opening if plain else ""
+    ends = TURN.search(tail) or any(token in tail for token in special_tokens(tokenizer))
+    return "" if ends else opening

@@ -145,8 +145,8 @@ class OtherValue:
         """End the text inside the value: what is no beginning of JSON is the beginning of a string."""
         text = "".join(self.parts)
         value = JsonText()
-        is_json = value.read(text, 0)[1] == len(text) and not value.broken
-        self.out.arguments(text if is_json else to_json(text)[:-1])
+        valid, end = value.read(text, 0)
+        self.out.arguments(valid if end == len(text) and not value.broken else to_json(text)[:-1])
 
 
 QWEN = Tags(
