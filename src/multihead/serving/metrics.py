@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from .models.registry import ModelRegistry
 from .request_info import RequestInfo
-
-if TYPE_CHECKING:
-    from .state import ServerState
 
 REJECTED = frozenset({401, 403, 408, 413, 415, 429, 431, 503})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -23,10 +21,23 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 TOKENS = tuple(float(x * 10**power) for power in range(6) for x in (1, 2, 5))
 
 
+class Observed(Protocol):
+    """What metrics read of the state of a server."""
+
+    models: ModelRegistry
+    running: set[RequestInfo]
+    started: float
+
+    @property
+    def condition(self) -> str:
+        """As `ServerState.condition`."""
+        ...
+
+
 class Metrics:
     """Counters and histograms of one server, in a registry of its own."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: Observed) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -109,7 +120,7 @@ class Metrics:
 class StateCollector(Collector):
     """Values that are read from the state of the server when they are asked for."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: Observed) -> None:
         self.state = state
 
     def collect(self) -> Iterable[Metric]:
