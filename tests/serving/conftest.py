@@ -20,7 +20,7 @@ import uvicorn
 from multihead.serving.app import build_app
 from multihead.serving.models.defaults import default_models
 from multihead.serving.settings import ModelSettings, ServerSettings
-from tests.conftest import SIZES, saved
+from tests.conftest import SIZES, saved, written
 from tests.real.test_real_weights import fetched
 from tests.tokenizers import folders
 
@@ -126,4 +126,53 @@ def real_server() -> Iterator[RunningServer]:
     models = default_models()
     fetched(models[0].source)
     with running(ServerSettings(models=tuple(models))) as server:
+        yield server
+
+
+def sentence_encoder(folder: Path, bert: Path) -> Path:
+    """The mean of BERT's states, a dense layer to six numbers, then length 1; with two prompts."""
+    import sentence_transformers as reference
+    from sentence_transformers.sentence_transformer import modules
+
+    torch.manual_seed(1)
+    steps = [modules.Pooling(16, include_prompt=False), modules.Dense(16, 6), modules.Normalize()]
+    for parameter in steps[1].parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    made = reference.SentenceTransformer(
+        modules=[reference.base.modules.Transformer(str(bert)), *steps],
+        prompts={"query": "the dog: ", "document": "a fox: "},
+    )
+    made.save(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_models(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> dict[str, Path]:
+    """Tiny checkpoints, one for each kind of head."""
+    make = tmp_path_factory.mktemp
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    tags = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
+    back = {name: number for number, name in labels.items()}
+    return {
+        "encoder": sentence_encoder(make("encoder"), bert),
+        "reranker": written(make("reranker"), transformers.BertForSequenceClassification, num_labels=1),
+        "judge": written(
+            make("judge"), transformers.BertForSequenceClassification, id2label=labels, label2id=back
+        ),
+        "tagger": written(make("tagger"), transformers.BertForTokenClassification, id2label=tags),
+        "reader": written(make("reader"), transformers.BertForQuestionAnswering),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def task_server(
+    task_models: dict[str, Path], chat_model: Path, bert: Path, classifier: Path, marian: Path
+) -> Iterator[RunningServer]:
+    """All kinds of heads, each model loaded on its first use."""
+    folders_ = {**task_models, "mask": bert, "labels": classifier, "translator": marian, "chat": chat_model}
+    models = [
+        ModelSettings(source=str(folder), name=name, preload=False, precision="float32")
+        for name, folder in folders_.items()
+    ]
+    with running(ServerSettings(models=tuple(models), max_inputs=300)) as server:
         yield server

@@ -268,7 +268,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
         Args:
             segments: token types, in the shape of `texts`.
-            at: places in the run whose words alone are scored; None for the head's scores of all.
+            at: places in the run whose words alone are scored; empty for no scores; None for the head's scores of all.
         """
         ids, runs = pack_token_lists(texts, self.device)
         types = None if segments is None else pack_token_lists(segments, self.device)[0]
@@ -282,7 +282,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         """Apply the head to last hidden states (tokens, width); see `run`."""
         scores: Any = None
         if at is not None:
-            scores = self.score(hidden[torch.tensor(at, dtype=torch.long, device=hidden.device)])
+            rows = torch.tensor(at, dtype=torch.long, device=hidden.device)
+            scores = self.score(hidden[rows]) if len(at) else None
         elif self.head is not None:
             scores = self.head(hidden, context)
         return PackedOutput(hidden, scores, context.runs)

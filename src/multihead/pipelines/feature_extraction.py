@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..sentences.encoder import SentenceEncoder
+from ..tokenizers.tokenizer import Tokenizer
 from .base import ForwardPipeline, PipelineOptions, token_types_of
 from .streaming_batcher import ModelInput, Preprocessed
 from .text_checks import NamedText
@@ -39,6 +41,9 @@ class FeatureExtraction(ForwardPipeline):
 
     Options: ClassVar[type[PipelineOptions]] = FeatureExtractionOptions
 
+    def __init__(self, model: Any, tokenizer: Tokenizer, name: str, **options: Any) -> None:
+        super().__init__(model.model if isinstance(model, SentenceEncoder) else model, tokenizer, name, **options)
+
     def texts(self, item: str, o: Any) -> Sequence[NamedText]:
         return [NamedText("", item)]
 
@@ -46,7 +51,7 @@ class FeatureExtraction(ForwardPipeline):
         return self.encode(items, o.truncation or bool((o.tokenize_kwargs or {}).get("truncation")))
 
     def forward_batch(self, inputs: Sequence[ModelInput], o: FeatureExtractionOptions) -> Sequence[Tensor]:
-        result = self.model.run([each.ids for each in inputs], token_types_of(inputs))
+        result = self.model.run([each.ids for each in inputs], token_types_of(inputs), at=())
         return result.hidden.float().cpu().split(result.runs.lengths)
 
     def postprocess(

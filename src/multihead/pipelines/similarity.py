@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
+from ..modeling.seq2seq import SequenceToSequence
 from ..sentences.base import tokenize
 from ..sentences.cross import CrossEncoder
 from ..sentences.encoder import SentenceEncoder
@@ -76,6 +77,10 @@ class EmbeddingPipeline(ForwardPipeline):
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, name: str, **options: Any) -> None:
+        if isinstance(model, SequenceToSequence):
+            raise InvalidInput(
+                f"{name} needs embeddings, and {type(model).__name__} is an encoder-decoder, which computes none here."
+            )
         self.encoder = model if isinstance(model, SentenceEncoder) else SentenceEncoder(model, tokenizer)
         super().__init__(model, tokenizer, name, **options)
 
@@ -96,7 +101,7 @@ class EmbeddingPipeline(ForwardPipeline):
 
     def forward_batch(self, inputs: Sequence[ModelInput], o: Any) -> Sequence[Tensor]:
         """Return the embedding (width,) of each model input."""
-        result = self.encoder.model.run([each.ids for each in inputs], token_types_of(inputs))
+        result = self.encoder.model.run([each.ids for each in inputs], token_types_of(inputs), at=())
         return list(self.encoder.vectors(result.hidden, result.runs).float().cpu())
 
     def similarity_to_first(self, embeddings: Sequence[Tensor]) -> list[float]:
@@ -203,7 +208,7 @@ class EmbeddedZeroShot(ZeroShotPipeline, EmbeddingPipeline):
     Options: ClassVar[type[PipelineOptions]] = EmbeddedZeroShotOptions
 
     def preprocess(self, items: Sequence[str], o: ZeroShotOptions) -> list[Preprocessed]:
-        sentences = [o.hypothesis_template.format(label) for label in o.labels]
+        sentences = [o.hypothesis(label) for label in o.labels]
         return [self.encode_sentences([text, *sentences], truncation=True) for text in items]
 
     def postprocess(

@@ -247,9 +247,25 @@ def make_failure(number: int, error: MultiheadError) -> Failure:
 
 def answer_window(pipe: BatchPipeline, window: Window, first: int, options: Any, metadata: Metadata) -> Iterator[Any]:
     """Compute a window whose first item has the number `first`. Yields an answer or a failure an item."""
-    valid = [inputs for inputs in window.inputs if not isinstance(inputs, Failure)]
-    all_outputs = forward_items(pipe, valid, options)
-    metadata.add_tokens(sum(len(each.ids) for inputs in valid for each in inputs))
+    return postprocess_window(
+        pipe, window, first, forward_items(pipe, valid_inputs(window), options), options, metadata
+    )
+
+
+def valid_inputs(window: Window) -> list[list[ModelInput]]:
+    """Return the model inputs of each item of a window that has some."""
+    return [inputs for inputs in window.inputs if not isinstance(inputs, Failure)]
+
+
+def postprocess_window(
+    pipe: BatchPipeline, window: Window, first: int, all_outputs: Iterator[Any], options: Any, metadata: Metadata
+) -> Iterator[Any]:
+    """Yield an answer or a failure for each item of a window whose first item has the number `first`.
+
+    Args:
+        all_outputs: of the items that have no failure: the outputs of the model inputs of each, or its error.
+    """
+    metadata.add_tokens(sum(len(each.ids) for inputs in valid_inputs(window) for each in inputs))
     for number, (item, inputs) in enumerate(zip(window.items, window.inputs, strict=True), first):
         notices = window.notices.get(number - first, ())
         metadata.set_row_notices(number, ())

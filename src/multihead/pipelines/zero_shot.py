@@ -55,13 +55,14 @@ class ZeroShotOptions(PipelineOptions):
 
     def hypothesis(self, label: str) -> str:
         """Return the sentence about a label. Raises InvalidInput for a template with other braces."""
-        try:
-            return self.hypothesis_template.format(label)
-        except (AttributeError, IndexError, KeyError, ValueError) as error:
+        template = self.hypothesis_template
+        # no str.format: templates come from servers' clients too, and "{:>999999999}" takes all memory
+        rest = template.replace("{}", "", 1) if isinstance(template, str) else "{"
+        if "{" in rest or "}" in rest:
             raise InvalidInput(
-                "hypothesis_template has one {}, where the label comes, and no other braces; it is "
-                f"{self.hypothesis_template!r}."
-            ) from error
+                f"hypothesis_template has one {{}}, where the label comes, and no other braces; it is {template!r}."
+            )
+        return template.replace("{}", label)
 
 
 class ZeroShotPipeline(ForwardPipeline):

@@ -205,7 +205,7 @@ class SentenceEncoder(TextEncoder):
         device: torch.device | None = None,
     ) -> Tensor:
         """Return the embeddings (texts, width) of tokenized texts, which begin with `prompt`, on `device`."""
-        length = self._length(prompt) if prompt and not self.steps[0].include_prompt else 0
+        length = self.prompt_length(prompt) if prompt and not self.steps[0].include_prompt else 0
         width = truncate_dim if truncate_dim is not None else self.truncate_dim
         if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
             raise InvalidInput(f"truncate_dim is a whole number from 1, or None; not {width!r}.")
@@ -285,7 +285,7 @@ class SentenceEncoder(TextEncoder):
             raise InvalidInput(f"There is no prompt named {name!r}. {nearest(str(name), self.prompts)}")
         return "" if name is None else self.prompts[name]
 
-    def _length(self, prompt: str) -> int:
+    def prompt_length(self, prompt: str) -> int:
         """Return the number of tokens of a prompt at the start of a text, without a final special token."""
         ids = tokenize(self.model, self.tokenizer, [prompt]).ids[0]
         return len(ids) - (bool(ids) and ids[-1] in self.tokenizer.all_special_ids)

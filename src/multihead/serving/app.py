@@ -27,6 +27,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "models",
     "inspect",
     "openai",
+    "vectors",
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import from_json
 from starlette.requests import Request
 
 from ..errors import nearest
@@ -62,9 +63,13 @@ async def read_body(request: Request, kind: type[T]) -> T:
 def parse_body(raw: bytes, kind: type[T]) -> T:
     """Return a body from JSON. Raises ApiError."""
     try:
+        if b"NaN" in raw or b"Infinity" in raw:  # no JSON, but pydantic takes them where a field is `Any`
+            from_json(raw, allow_inf_nan=False)
         return kind.model_validate_json(raw)
     except ValidationError as error:
         raise first_error(error, kind) from None
+    except ValueError as error:
+        raise ApiError(f"The body is not JSON: {error}.", code="invalid_json") from None
 
 
 def first_error(error: ValidationError, kind: type[BaseModel]) -> ApiError:

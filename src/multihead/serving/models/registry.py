@@ -52,6 +52,7 @@ class ModelRegistry:
         self.loads = 0  # since the start
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}
         self._budget = asyncio.Lock()  # of `model_memory`: two loads must not count the same free bytes
+        self.tasks: dict[str, str] = {}  # id -> the task of a model that is not loaded, once it is known
 
     @property
     def names(self) -> Mapping[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import InvalidInput
 from ...generation.engine_thread import EngineThread
@@ -16,8 +19,12 @@ from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
 from ..token_texts import TokenTexts
+from .batcher import Batcher
 from .memory import weight_bytes
 from .tasks import main_task
+
+T = TypeVar("T")
+WRITERS = 4  # requests of pipelines that generate, each in a thread of its own
 
 
 class ServedModel:
@@ -41,6 +48,7 @@ class ServedModel:
         self.weight_bytes = weight_bytes(pipe.model)
         self._pipelines: dict[str, Pipeline] = {self.task: pipe}
         self._engine: EngineThread | None = None
+        self._batcher: Batcher | None = None
 
     @classmethod
     def load(cls, settings: ModelSettings, server: ServerSettings) -> ServedModel:
@@ -112,6 +120,21 @@ class ServedModel:
         """The engine if a request has needed it yet."""
         return self._engine
 
+    @property
+    def batcher(self) -> Batcher:
+        """The batches of forward passes."""
+        if self._batcher is None:
+            self._batcher = Batcher(self.pipe.device, max_queue=self.server.max_queue)
+        return self._batcher
+
+    @cached_property
+    def _writers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(WRITERS, thread_name_prefix="multihead-write")
+
+    async def in_writer(self, work: Callable[[], T]) -> T:
+        """Return the result of a pipeline that generates, computed in a thread."""
+        return await asyncio.wrap_future(self._writers.submit(work))
+
     def pipeline(self, task: str) -> Pipeline:
         """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
         name = canonical_name(task)
@@ -139,6 +162,9 @@ class ServedModel:
         return found
 
     def close(self) -> None:
-        """End the engine and free the caches."""
+        """End the engine and the batches, and free the caches."""
+        if self._batcher is not None:
+            self._batcher.close()
+        self._writers.shutdown(wait=False, cancel_futures=True)
         if self._engine is not None:
             self._engine.close()
