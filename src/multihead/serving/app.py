@@ -21,6 +21,7 @@ from .state import ServerState
 
 log = logging.getLogger("multihead.serving")
 INTERFACES = (  # modules of `api`, each with ROUTES
+    "docs",
     "health",
     "metrics",
     "admin",

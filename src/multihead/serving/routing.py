@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from .body import Body
 from .errors import ApiError, openai_error, to_api_error
 from .request_info import info_in, info_of
 
@@ -22,16 +23,28 @@ ErrorShape = Callable[[ApiError], Response]
 
 
 class ApiRoute(Route):
-    """Route that knows the shape of its errors."""
+    """Route that knows the shape of its errors, and what describes it.
+
+    Attributes:
+        bodies: kinds of body that it reads. summary: one sentence.
+    """
 
     shape: ErrorShape = staticmethod(openai_error)
+    bodies: tuple[type[Body], ...] = ()
+    summary: str = ""
 
 
-def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape: ErrorShape = openai_error) -> Route:
+def route(
+    path: str,
+    handler: Handler,
+    methods: Sequence[str] = ("POST",),
+    shape: ErrorShape = openai_error,
+    bodies: Sequence[type[Body]] = (),
+) -> ApiRoute:
     """Return a route.
 
     Args:
-        shape: makes the response of an error.
+        shape: makes the response of an error. bodies: kinds of body that the handler reads, for /openapi.json.
     """
 
     async def answer(request: Request) -> Response:
@@ -49,7 +62,8 @@ def route(path: str, handler: Handler, methods: Sequence[str] = ("POST",), shape
     answer.__name__ = handler.__name__
     answer.path = path  # type: ignore[attr-defined]
     made = ApiRoute(path, answer, methods=list(methods))
-    made.shape = shape
+    made.shape, made.bodies = shape, tuple(bodies)
+    made.summary = (handler.__doc__ or "").strip().partition("\n")[0]
     return made
 
 

@@ -92,7 +92,7 @@ ROUTES = [
     route("/admin/models", list_models, ("GET",)),
     route("/admin/models/events", events, ("GET",)),
     route("/v1/models/events", events, ("GET",)),
-    route("/admin/models/load", load),
-    route("/admin/models/unload", unload),
+    route("/admin/models/load", load, bodies=[ModelBody]),
+    route("/admin/models/unload", unload, bodies=[ModelBody]),
     route("/admin/models/{name:path}/reload", reload),
 ]

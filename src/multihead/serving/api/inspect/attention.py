@@ -122,4 +122,4 @@ def thumbnail(head: Any) -> dict[str, Any]:
             "cells": base64.b64encode(cells.numpy().tobytes()).decode()}  # fmt: skip
 
 
-ROUTES = [route("/inspect/attention", attention)]
+ROUTES = [route("/inspect/attention", attention, bodies=[AttentionRequest])]

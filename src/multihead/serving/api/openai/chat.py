@@ -32,4 +32,4 @@ async def chat_completions(request: Request) -> Response:
     )
 
 
-ROUTES = [route("/v1/chat/completions", chat_completions, shape=openai_error)]
+ROUTES = [route("/v1/chat/completions", chat_completions, shape=openai_error, bodies=[ChatBody])]

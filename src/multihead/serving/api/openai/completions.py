@@ -40,4 +40,4 @@ async def completions(request: Request) -> Response:
     )
 
 
-ROUTES = [route("/v1/completions", completions, shape=openai_error)]
+ROUTES = [route("/v1/completions", completions, shape=openai_error, bodies=[CompletionBody])]
