@@ -29,6 +29,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "inspect",
     "openai",
     "vectors",
+    "anthropic",
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from ..models.served_model import ServedModel
 from ..parsers import CallDelta, OutputParser, ParsedDelta, choose_parser
 from ..request_info import info_of
 from .prompts import Template, chat_prompt, template_text
+from .reasoning_budget import reasoning_budget
 from .request import GenerationRequest
 from .sampling import Sampling, generation_request
 from .stream import Generation, start
@@ -29,7 +31,8 @@ class ChatRequest:
 
     Args:
         messages: as chat templates read them. tools: that the model may call.
-        parallel_calls: False leaves out all calls but the first.
+        parallel_calls: False leaves out all calls but the first. reasoning_budget: most tokens of reasoning.
+        budget_name: its field in the request.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -38,6 +41,8 @@ class ChatRequest:
     parallel_calls: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     template: Template = field(default_factory=Template)
+    reasoning_budget: int | None = None
+    budget_name: str = "thinking_token_budget"
 
 
 @dataclass
@@ -134,7 +139,11 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
 
     parsers = [parser() for _ in range(asked.sampling.n)]
     sampling = tool_form(asked.sampling, parsers[0], tools, asked.choice, asked.parallel_calls)
-    return generation_request(model, prompt, sampling, parsers[0].kept_tokens), parsers
+    made = generation_request(model, prompt, sampling, parsers[0].kept_tokens)
+    if (budget := asked.reasoning_budget) is not None:
+        limit = reasoning_budget(model.tokenizer, parsers[0], len(made.prompt), budget, asked.budget_name)
+        made = replace(made, extras=replace(made.extras, processors=(limit,)))
+    return made, parsers
 
 
 def usable_tools(asked: ChatRequest) -> Sequence[Tool]:
@@ -150,3 +159,8 @@ def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
             param="tools", code="unsupported_parameter",
         )  # fmt: skip
     return chat_prompt(model, asked.messages, tools or None, asked.template)
+
+
+async def count_prompt(model: ServedModel, asked: ChatRequest) -> int:
+    """Return the number of tokens of a conversation's prompt. Raises ApiError."""
+    return len(await asyncio.to_thread(conversation_ids, model, asked))

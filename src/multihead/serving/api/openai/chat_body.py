@@ -44,6 +44,7 @@ class ChatBody(SamplingFields):
     function_call: str | dict[str, Any] | None = None
     reasoning_effort: str | None = None
     include_reasoning: bool | None = None
+    thinking_token_budget: int | None = Field(None, ge=1)
     prediction: dict[str, Any] | None = None  # a hint for speed, which changes no text
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     # hints for caches, and names of users: no text depends on them
@@ -99,6 +100,7 @@ class ChatBody(SamplingFields):
             messages=messages, tools=tools, choice=choice,
             parallel_calls=self.parallel_tool_calls is not False and self.functions is None,
             template=Template(**{**vars(template), "variables": variables}).check(),
+            reasoning_budget=self.thinking_token_budget,
             sampling=Sampling(
                 **self.sampling_fields(), limit=limit, cache_salt=cache_salt,
                 limit_name="max_tokens" if self.max_completion_tokens is None else "max_completion_tokens",

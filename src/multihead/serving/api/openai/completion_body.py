@@ -21,7 +21,7 @@ class CompletionBody(SamplingFields):
 
     NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
         **SamplingFields.NOT_COMPUTED, "suffix": "these models only continue texts; they fill no gaps.",
-        "prompt_embeds": "prompts are texts or token ids.",
+        "thinking_token_budget": "it is for conversations.", "prompt_embeds": "prompts are texts or token ids.",
     }  # fmt: skip
 
     prompt: str | Tokens | list[str] | list[Tokens]

@@ -31,7 +31,7 @@ class SamplingFields(Body):
     """Sampling, penalties, ends, forms. Names and meanings are OpenAI's, and vLLM's from `top_k` on."""
 
     NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
-        "logprob_token_ids": ELSEWHERE, "thinking_token_budget": ELSEWHERE, "repetition_detection": ELSEWHERE,
+        "logprob_token_ids": ELSEWHERE, "repetition_detection": ELSEWHERE,
     }  # fmt: skip
     NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "priority": (0,), "spaces_between_special_tokens": (True,), "detokenize": (True,),
