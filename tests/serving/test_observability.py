@@ -67,6 +67,16 @@ def test_generation_is_measured_under_the_names_of_vllm(server: RunningServer) -
     assert "gpt-tiny" not in labels, "an alias is counted as its model"
 
 
+def test_batches_of_encoders_are_measured(server: RunningServer) -> None:
+    body = {"model": "bert", "input": ["a b", "c"]}
+    server.post("/v1/embeddings", body)
+    grown = changes(server, lambda: server.post("/v1/embeddings", body))
+    assert grown["multihead:batches_total"] == 1
+    assert grown["multihead:batch_texts_total"] == 2
+    assert 0 < grown["multihead:batch_tokens_total"] <= grown["multihead:batch_budget_tokens_total"]
+    assert grown["vllm:prompt_tokens_total"] == server.post("/v1/embeddings", body).json()["usage"]["prompt_tokens"]
+
+
 def test_refusals_are_counted_without_names_of_clients(server: RunningServer) -> None:
     grown = changes(server, lambda: server.post("/v1/chat/completions", b"x" * (5 << 20)))
     assert grown["multihead:rejections_total"] == 1

@@ -12,7 +12,7 @@ import pytest
 from multihead.serving.routing import ApiRoute
 from tests.serving.conftest import RunningServer
 
-WITHOUT_BODY = {"/admin/models/{name:path}/reload"}
+WITHOUT_BODY = {"/admin/models/{name:path}/reload", "/embed_sparse"}
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._models()
         yield from self._engines()
+        yield from self._batches()
 
     def _models(self) -> Iterable[Metric]:
         models = self.state.models
@@ -167,3 +168,22 @@ class StateCollector(Collector):
             adapters.add_metric([str(known), "", ",".join(running)], self.state.started)
         yield from metrics.values()
         yield adapters
+
+    def _batches(self) -> Iterable[Metric]:
+        rows = {
+            "batches": "Forward passes of encoders.", "batch_texts": "Texts in them.",
+            "batch_tokens": "Tokens in them.",
+            "batch_budget_tokens": "Tokens that would have fit into them.", "batch_seconds": "Their time.",
+        }  # fmt: skip
+        counters = {name: CounterMetricFamily(f"multihead:{name}", text, labels=MODEL) for name, text in rows.items()}
+        waiting = GaugeMetricFamily("multihead:batch_requests", "Requests for encoders that wait or run.", labels=MODEL)
+        for model in self.state.models.loaded.values():
+            stats = model.batch_stats
+            if stats is None:
+                continue
+            values = stats.batches, stats.texts, stats.tokens, stats.batches * stats.budget, stats.seconds
+            for counter, value in zip(counters.values(), values, strict=True):
+                counter.add_metric([model.id], value)
+            waiting.add_metric([model.id], stats.waiting)
+        yield from counters.values()
+        yield waiting

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from ...runtime.turns import turn
 from ...token_batches import budget
 from ..errors import ApiError
+from ..request_info import current_request
 
 T = TypeVar("T")
 CHARACTERS = 64 << 20  # of all waiting requests: their tokens take about ten times as many bytes
@@ -149,6 +150,8 @@ class Batcher:
         """Return the output of each input. Raises what the forward pass raises; cancelling leaves out what remains."""
         if not inputs:
             return []
+        if (request := current_request()) is not None:
+            request.prompt_tokens += sum(lengths)
         # longest first, as `token_batches.batches` does: sequences of a pass have similar lengths
         order = sorted(range(len(inputs)), key=lambda number: -lengths[number])
         job = Job(forward, [inputs[number] for number in order], [lengths[number] for number in order])

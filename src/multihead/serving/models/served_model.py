@@ -19,7 +19,7 @@ from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
 from ..token_texts import TokenTexts
-from .batcher import Batcher
+from .batcher import Batcher, BatchStats
 from .memory import weight_bytes
 from .tasks import main_task
 
@@ -114,6 +114,11 @@ class ServedModel:
     def stalled(self) -> float:
         """Seconds since the last forward pass of an engine that has requests; 0 for one without."""
         return 0.0 if self._engine is None else self._engine.stalled
+
+    @property
+    def batch_stats(self) -> BatchStats | None:
+        """The work of the batches, if a request has needed them yet."""
+        return None if self._batcher is None else self._batcher.stats
 
     @property
     def running_engine(self) -> EngineThread | None:

@@ -142,7 +142,8 @@ async def detokenize(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/v2/embed", create_embeddings, shape=cohere_error),
-    route("/v1/embed", create_embeddings, shape=cohere_error),
-    route("/v1/tokenize", tokenize, shape=cohere_error), route("/v1/detokenize", detokenize, shape=cohere_error),
+    route("/v2/embed", create_embeddings, shape=cohere_error, bodies=[EmbedBody]),
+    route("/v1/embed", create_embeddings, shape=cohere_error, bodies=[EmbedBody]),
+    route("/v1/tokenize", tokenize, shape=cohere_error, bodies=[TokenizeBody]),
+    route("/v1/detokenize", detokenize, shape=cohere_error, bodies=[DetokenizeBody]),
 ]  # fmt: skip

@@ -70,6 +70,6 @@ async def create_embedding(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/api/embed", create_embeddings, shape=ollama_error),
-    route("/api/embeddings", create_embedding, shape=ollama_error),
+    route("/api/embed", create_embeddings, shape=ollama_error, bodies=[EmbedBody]),
+    route("/api/embeddings", create_embedding, shape=ollama_error, bodies=[EmbeddingsBody]),
 ]

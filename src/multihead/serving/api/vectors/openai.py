@@ -76,4 +76,6 @@ def embedding_list(found: Embeddings, name: str, encoding: str) -> Response:
     return json_response({"object": "list", "data": data, "model": name, "usage": usage})
 
 
-ROUTES = [route("/v1/embeddings", create_embeddings), route("/embeddings", create_embeddings)]
+ROUTES = [
+    route(path, create_embeddings, bodies=[EmbeddingRequest]) for path in ("/v1/embeddings", "/embeddings")
+]  # fmt: skip

@@ -184,6 +184,7 @@ def pooled(kind: str, name: str, rows: Sequence[Any], found: Answered) -> Respon
 
 
 ROUTES = [
-    route("/classify", classify), route("/v1/classify", classify), route("/score", score), route("/v1/score", score),
-    route("/pooling", pool),
+    *(route(path, classify, bodies=[ClassifyBody]) for path in ("/classify", "/v1/classify")),
+    *(route(path, score, bodies=[ScoreBody]) for path in ("/score", "/v1/score")),
+    route("/pooling", pool, bodies=[PoolingBody]),
 ]  # fmt: skip

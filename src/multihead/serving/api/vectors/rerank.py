@@ -110,7 +110,7 @@ def first_tokens(model: ServedModel, texts: list[str], most: int) -> list[str]:
     ]
 
 
-RERANK = route("/v1/rerank", rerank, shape=cohere_error)
+RERANK = route("/v1/rerank", rerank, shape=cohere_error, bodies=[RerankBody])
 
 
 async def rerank_either(request: Request) -> Response:
@@ -120,4 +120,7 @@ async def rerank_either(request: Request) -> Response:
     return response
 
 
-ROUTES = [route("/rerank", rerank_either), RERANK, route("/v2/rerank", rerank, shape=cohere_error)]
+ROUTES = [
+    route("/rerank", rerank_either, bodies=[RerankBody, *TEI_RERANK.bodies]), RERANK,
+    route("/v2/rerank", rerank, shape=cohere_error, bodies=[RerankBody]),
+]  # fmt: skip

@@ -240,9 +240,12 @@ def milliseconds(seconds: float) -> str:
     return str(round(1000 * seconds))
 
 
-RERANK = route("/rerank", rerank, shape=tei_error)  # `rerank.py` serves it beside Cohere's
+RERANK = route("/rerank", rerank, shape=tei_error, bodies=[RerankBody])  # `rerank.py` serves it beside Cohere's
 ROUTES = [
-    route("/embed", create_embeddings, shape=tei_error), route("/embed_all", embed_all, shape=tei_error),
-    route("/embed_sparse", embed_sparse, shape=tei_error), route("/predict", predict, shape=tei_error),
-    route("/similarity", similarity, shape=tei_error), route("/info", info, ("GET",), shape=tei_error),
+    route("/embed", create_embeddings, shape=tei_error, bodies=[EmbedBody]),
+    route("/embed_all", embed_all, shape=tei_error, bodies=[EmbedAllBody]),
+    route("/embed_sparse", embed_sparse, shape=tei_error),
+    route("/predict", predict, shape=tei_error, bodies=[PredictBody]),
+    route("/similarity", similarity, shape=tei_error, bodies=[SimilarityBody]),
+    route("/info", info, ("GET",), shape=tei_error),
 ]  # fmt: skip

@@ -151,7 +151,8 @@ def decode_ids(model: ServedModel, ids: Any, skip: bool) -> str:
     return text
 
 
-VLLM, TEI = route("/tokenize", tokenize), route("/tokenize", tokenize_parts, shape=tei_error)
+VLLM = route("/tokenize", tokenize, bodies=[TokenizeBody])
+TEI = route("/tokenize", tokenize_parts, shape=tei_error, bodies=[TeiTokenizeBody])
 
 
 async def tokenize_either(request: Request) -> Response:
@@ -162,5 +163,7 @@ async def tokenize_either(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/tokenize", tokenize_either), route("/detokenize", detokenize), route("/decode", decode, shape=tei_error),
+    route("/tokenize", tokenize_either, bodies=[*VLLM.bodies, *TEI.bodies]),
+    route("/detokenize", detokenize, bodies=[DetokenizeBody]),
+    route("/decode", decode, shape=tei_error, bodies=[DecodeBody]),
 ]  # fmt: skip
