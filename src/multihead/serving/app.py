@@ -30,6 +30,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "openai",
     "vectors",
     "anthropic",
+    "ollama",
 )
 
 

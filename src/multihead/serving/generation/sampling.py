@@ -30,6 +30,7 @@ class Sampling:
         stop_tokens: end a text too. ignore_eos: the model's own end tokens do not.
         beam_search: searches with n beams. bad_words: texts that never come. allowed_tokens: no others come.
         logit_bias: token -> what is added to its logit. form: one of json_schema, regex, grammar; see GenerationConfig.
+        context: tokens of prompt and continuation; None for the model's own length.
         truncate: tokens of the prompt that are kept, the last ones; -1 for as many as the context takes.
     """
 
@@ -51,6 +52,7 @@ class Sampling:
     prompt_logprobs: int | None = None
     include_end: bool = False
     truncate: int | None = None
+    context: int | None = None
     cache_salt: bytes = b""
 
 
@@ -71,7 +73,7 @@ def generation_request(
         raise ApiError("The prompt has no token; give it some text.", code="empty_prompt")
     check_tokens(model, sampling, prompt)
     config = sampling_config(model, {**sampling.options, **settings_of(model, sampling)})
-    most = new_tokens(model, len(prompt), sampling.limit, sampling.limit_name)
+    most = new_tokens(model, len(prompt), sampling)
     if (config.min_new_tokens or 0) > most:
         raise ApiError(f"min_tokens is {config.min_new_tokens}, and only {most} tokens may follow.", param="min_tokens")
     extras = Extras(tokenizer=model.tokenizer)
@@ -140,13 +142,14 @@ def base_config(model: ServedModel) -> GenerationConfig:
     return config.changed(eos_token_id=sorted(ends) or None, **dict.fromkeys(DROPPED))
 
 
-def new_tokens(model: ServedModel, prompt: int, asked: int | None, name: str) -> int:
+def new_tokens(model: ServedModel, prompt: int, sampling: Sampling) -> int:
     """Return how many tokens may follow a prompt: what was asked for, else up to the end of the context.
 
     Raises:
         ApiError: a prompt, or a prompt and what was asked for, longer than the context.
     """
-    longest, default = context_length(model.model.config), model.server.max_new_tokens
+    asked, default = sampling.limit, model.server.max_new_tokens
+    longest = sampling.context or context_length(model.model.config)
     if longest is None:
         return asked if asked is not None else default or UNBOUNDED
     room = longest - prompt
@@ -158,8 +161,8 @@ def new_tokens(model: ServedModel, prompt: int, asked: int | None, name: str) ->
     if asked is not None and asked > room:
         raise ApiError(
             f"The context of this model has {longest} tokens. The prompt has {prompt}, and {asked} more were asked for "
-            f"({name}). Shorten the prompt, or ask for at most {room}.",
-            param=name, code="context_length_exceeded",
+            f"({sampling.limit_name}). Shorten the prompt, or ask for at most {room}.",
+            param=sampling.limit_name, code="context_length_exceeded",
         )  # fmt: skip
     return asked if asked is not None else min(room, default or room)
 

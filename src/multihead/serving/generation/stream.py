@@ -63,14 +63,15 @@ class Generation:
         info: learns the numbers of tokens.
 
     Attributes:
-        created: seconds since 1970. begin, first_token, last_token: seconds of a monotonic clock; 0 before.
+        name: of the model or its adapter. created: seconds since 1970. begin: seconds of a monotonic clock.
+        clock: of the tokens.
     """
 
     def __init__(
         self, model: ServedModel, requests: Sequence[GenerationRequest], slots: Slots, info: RequestInfo
     ) -> None:
         self.model, self.requests, self.created = model, requests, int(time.time())
-        self.begin, self.first_token, self.last_token = time.monotonic(), 0.0, 0.0
+        self.begin, self.clock, self.name = time.monotonic(), info.clock, info.adapter or model.id
         self._engine, self._slots, self._info = model.engine, slots, info
         self._loop, self._wake, self._begun = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self._late = False
@@ -96,19 +97,17 @@ class Generation:
         asked = EngineRequest(
             request.prompt, config, hear, extras=request.extras, logprobs=request.logprobs,
             prompt_logprobs=request.prompt_logprobs if number == 0 else None, cache_salt=request.cache_salt,
-            prompt_only=request.prompt_only,
+            prompt_only=request.prompt_only, adapter=self._info.adapter,
         )  # fmt: skip
         submission = Submission(texts, asked, source)
         self._submissions.append(submission)
         self._engine.submit(asked)
 
     def _receive(self, submission: Submission, events: Sequence[Event]) -> None:
-        self.last_token = time.monotonic()
-        clock = self._info.clock
+        clock = self.clock
         clock.started = clock.started or submission.request.admitted
         for event in events:
             if isinstance(event, NewToken):
-                self.first_token = self.first_token or self.last_token
                 clock.token(submission.choices[event.index].index)
             error = submission.receive(event)
             self._error = self._error or error

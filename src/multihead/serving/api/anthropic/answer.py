@@ -88,8 +88,8 @@ class MessageAnswer:
 
     def message(self, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
         return {
-            "id": self.id, "type": "message", "role": "assistant", "model": self.chat.model.id, "content": content,
-            "stop_reason": self.finish or None, "stop_sequence": self.stop_sequence, "usage": usage,
+            "id": self.id, "type": "message", "role": "assistant", "model": self.chat.generation.name,
+            "content": content, "stop_reason": self.finish or None, "stop_sequence": self.stop_sequence, "usage": usage,
         }  # fmt: skip
 
     def usage(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class CompletionAnswer:
         self.texts: TokenTexts = self.model.token_texts
         name = body.request_id or secrets.token_hex(12)
         self.head = {
-            "id": f"cmpl-{name}", "object": "text_completion", "created": generation.created, "model": self.model.id,
+            "id": f"cmpl-{name}", "object": "text_completion", "created": generation.created, "model": generation.name,
         }  # fmt: skip
         self._echoes: dict[int, Echo] = {}
 

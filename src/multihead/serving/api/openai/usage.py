@@ -24,8 +24,9 @@ def timings(generation: Generation) -> dict[str, Any]:
     """Return times in llama.cpp's shape; the prompt's have the wait in the queue too."""
     cached = generation.cached_tokens
     prompt, written = generation.prompt_tokens - cached, generation.completion_tokens
-    first = generation.first_token or generation.last_token or generation.begin
-    prompt_ms, ms = 1000 * (first - generation.begin), 1000 * (max(generation.last_token, first) - first)
+    clock = generation.clock
+    first = clock.first or generation.begin
+    prompt_ms, ms = 1000 * (first - generation.begin), 1000 * (max(clock.last, first) - first)
     return {
         "cache_n": cached, "prompt_n": prompt, "prompt_ms": prompt_ms, **rates("prompt", prompt, prompt_ms),
         "predicted_n": written, "predicted_ms": ms, **rates("predicted", written, ms),
