@@ -194,8 +194,7 @@ class ForwardPipeline(Pipeline):
 
     def forward(self, inputs: Sequence[ModelInput], o: Any) -> list[Any]:
         outputs: list[Any] = [None] * len(inputs)
-        most = o.token_budget or budget(self.device)
-        for numbers in batches([len(each.ids) for each in inputs], most, o.batch_size):
+        for numbers in self.batches(inputs, o):
             batch = [inputs[number] for number in numbers]
             with torch.inference_mode():
                 found = self.forward_batch(batch, o)
@@ -203,6 +202,10 @@ class ForwardPipeline(Pipeline):
             for number, output in zip(numbers, found, strict=True):
                 outputs[number] = output if finite or all_finite([output]) else self.not_finite_error()
         return outputs
+
+    def batches(self, inputs: Sequence[ModelInput], o: Any) -> Iterator[list[int]]:
+        """Yield the numbers of the model inputs of each batch."""
+        return batches([len(each.ids) for each in inputs], o.token_budget or budget(self.device), o.batch_size)
 
     def not_finite_error(self) -> ScoresNotFinite:
         """Return the error for scores that are not finite numbers."""

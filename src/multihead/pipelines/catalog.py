@@ -38,11 +38,11 @@ TASKS: Mapping[str, Task] = {
         accepts="text, `candidate_labels`",
         pipelines={
             "SequenceClassification": ModelPipeline("zero_shot.ZeroShotClassification", "natural language inference"),
-            "CausalLM": ModelPipeline("prompted_labels.PromptedZeroShot", "a language model"),
+            "CausalLM": ModelPipeline("prompted_zero_shot.PromptedZeroShot", "a language model"),
             "Model": ModelPipeline("similarity.EmbeddedZeroShot", "a sentence encoder"),
         },
         hub="facebook/bart-large-mnli",
-        offline=MINILM,
+        offline=SMOLLM2,
         renderer="ranked_labels",
         required=(
             RequiredOption(
@@ -50,6 +50,28 @@ TASKS: Mapping[str, Task] = {
                 "labels",
                 "For zero-shot-classification: labels, separated by commas.",
                 example="sport,politics",
+            ),
+        ),
+    ),
+    "decision": Task(
+        summary="Answers typed questions with a probability for each possible answer.",
+        accepts='`{"input", "questions"}`',
+        pipelines={
+            "CausalLM": ModelPipeline("decision.prompted.PromptedDecision", "a language model"),
+            "SequenceClassification": ModelPipeline(
+                "decision.encoders.JudgedDecision", "natural language inference, or a reranker"
+            ),
+            "Model": ModelPipeline("decision.encoders.EmbeddedDecision", "a sentence encoder"),
+        },
+        hub="HuggingFaceTB/SmolLM2-360M-Instruct",
+        offline=SMOLLM2,
+        renderer="decisions",
+        inputs=(
+            Input("input"),
+            Input(
+                "questions",
+                flag="questions",
+                help="For decision: the questions, as JSON; the texts, or a column of a file, are inputs.",
             ),
         ),
     ),

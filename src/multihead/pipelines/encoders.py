@@ -38,7 +38,9 @@ class EncoderSlot:
         if choice is None or isinstance(choice, SentenceEncoder):
             return choice
         if not isinstance(choice, (str, os.PathLike)):
-            raise InvalidInput(f"retriever is a SentenceEncoder, its name, or None; not {type(choice).__name__}.")
+            raise InvalidInput(
+                f"A retriever or encoder is a SentenceEncoder, its name, or None; not {type(choice).__name__}."
+            )
         name = os.fspath(choice)
         if name not in self._loaded:
             self._loaded[name] = SentenceEncoder.from_pretrained(self._resolve(name), device=device)

@@ -24,6 +24,7 @@ from ..token_batches import batches
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import WithNotices
 from .base import Pipeline, PipelineOptions
+from .chat_prompts import prompt_ids
 from .streaming_batcher import ModelInput, Preprocessed
 
 NEW_TOKENS = 256  # default of max_new_tokens, if neither the call nor the checkpoint sets a length
@@ -237,19 +238,8 @@ class CausalLMPipeline(GenerationPipeline):
         return list(self.tokenizer.apply_chat_template(chat, tools, documents, return_dict=False, **more))
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids of a request: of a chat with one message, or without a chat template of a line of text.
-
-        Control tokens in the text are plain text: a document must not end its message and begin another one.
-        """
-        if self.tokenizer.chat_template is None:
-            return self.tokenizer.encode_ids([text + "\n"], controls=False)[0]
-        chat = [{"role": "user", "content": text}]
-        if not any(token in text for token in self.tokenizer.added_tokens_encoder):
-            return self.chat_ids(chat)
-        ids = self.tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
-        )
-        return list(ids)
+        """Return the ids of a request of one message."""
+        return prompt_ids(self.tokenizer, text)
 
     @property
     def context_length(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Labels by a language model: text-classification and zero-shot-classification by prompts, without a trained head."""
+"""text-classification by a language model: prompts instead of a trained head."""
 
 from __future__ import annotations
 
@@ -10,40 +10,23 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MultiheadError
-from .base import ForwardPipeline, PipelineOptions, packed_positions, text_of, too_long, top_scores
+from .base import PipelineOptions, text_of, too_long, top_scores
 from .calibration import Calibration, find_calibration
+from .chat_prompts import ChatPrompt, encode_prompts
 from .emoji import name_emoji
 from .generation_base import fill_prompt
 from .reference_texts import REFERENCE_TEXTS
 from .streaming_batcher import ModelInput, Preprocessed, first_error
 from .text_checks import NamedText
 from .text_classification import BEST, FUNCTIONS, TextClassificationOptions, abstain_below
-from .zero_shot import ZeroShotOptions, ZeroShotPipeline
+from .token_scores import ScoredTokens, TokenScorer
 
-ZERO_SHOT_TEMPLATE = "Category: {}"  # 80 % of 80 texts to choose from; "This example is {}." has 57 %
 BATCH = "batch"
-PLACE = "\0"  # of the label in a template
 LEAST_BATCH = 8  # inputs whose mean is a calibration
 KEPT = 8  # means after the reference texts, each for other words or prompts
 
 
-@dataclass(frozen=True)
-class ScoredTokens:
-    """Tokens of a model input whose log-probabilities are wanted: `tokens[i]` after `positions[i]`.
-
-    Args:
-        words: numbers of the words that the tokens are. single_word: all tokens are one word.
-        prompt: number of the prompt.
-    """
-
-    positions: Sequence[int]
-    tokens: Sequence[int]
-    words: Sequence[int]
-    single_word: bool
-    prompt: int = 0
-
-
-class PromptScorer(ForwardPipeline):
+class PromptScorer(TokenScorer):
     """Scores words as the model's answer to one or several prompts, relative to their mean after other texts.
 
     A model prefers some words whatever the text is. Their mean log-probabilities after `reference_texts` are subtracted
@@ -58,14 +41,13 @@ class PromptScorer(ForwardPipeline):
         reference_texts: texts that have each label about equally often.
     """
 
-    auto = "AutoModelForCausalLM"
     reference_texts: Sequence[str] = REFERENCE_TEXTS
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
         self._baselines: dict[Any, Tensor] = {}
         super().__init__(model, tokenizer, name, **options)
 
-    def prompts_for(self, text: str, o: Any) -> Sequence[str]:
+    def prompts_for(self, text: str, o: Any) -> Sequence[str | ChatPrompt]:
         """Return the prompts about a text."""
         raise NotImplementedError
 
@@ -84,7 +66,8 @@ class PromptScorer(ForwardPipeline):
         if not all(answers):
             raise InvalidInput(f"{words[answers.index([])]!r} has no tokens to score.")
         prompts = [self.prompts_for(text, o) for text in items]
-        encoded = iter(self.tokenizer.encode_ids([prompt for own in prompts for prompt in own]))
+        flat = [prompt for own in prompts for prompt in own]
+        encoded = iter(encode_prompts(self.tokenizer, flat, controls=True))  # which a caller's own prompts may have
         result: list[Preprocessed] = []
         for own in prompts:
             rows = [row for number in range(len(own)) for row in self._word_inputs(next(encoded), answers, number)]
@@ -140,7 +123,7 @@ class PromptScorer(ForwardPipeline):
     def _baseline(self, o: Any) -> Tensor:
         """Return the mean score (prompts, words) after the reference texts, which are computed once."""
         words, prompts = tuple(self.words(o)), tuple(self.prompts_for("{text}", o))
-        key = (words, prompts, tuple(self.reference_texts), self._weights_state())
+        key = (words, prompts, tuple(self.reference_texts), self.weights_state())
         if key not in self._baselines:
             rows = self.preprocess(list(self.reference_texts), o)
             if failed := next((row for row in rows if isinstance(row, MultiheadError)), None):
@@ -154,16 +137,9 @@ class PromptScorer(ForwardPipeline):
             self._baselines[key] = self._means(flat, outputs, o)
         return self._baselines[key]
 
-    def _weights_state(self) -> Any:
-        """Return a value that changes when the model computes other numbers: other adapters, weights or precision."""
-        versions = sum(0 if p.is_inference() else p._version for p in self.model.parameters())
-        return self.precision, str(self.device), self.model.adapter_sources, versions
-
     def forward_batch(self, inputs: Sequence[ModelInput], o: Any) -> Sequence[Tensor]:
-        at = packed_positions(inputs, [each.note.positions for each in inputs])
-        tokens = [token for each in inputs for token in each.note.tokens]
-        scores = self.model.run([each.ids for each in inputs], at=at).scores.float().log_softmax(-1)
-        rows = scores[range(len(tokens)), tokens].cpu().split([len(each.note.tokens) for each in inputs])
+        """Return the score of each input's words (words,); of a word of several tokens their mean."""
+        rows = super().forward_batch(inputs, o)
         return [row.mean()[None] if each.note.single_word else row for row, each in zip(rows, inputs, strict=True)]
 
     def word_scores(self, outputs: Sequence[Tensor], o: Any) -> Tensor:
@@ -285,33 +261,3 @@ class PromptedClassification(PromptScorer):
 
     def format_single(self, answer: Any, inputs: Any, o: TextClassificationOptions) -> Any:
         return [answer] if o.top_k == BEST else answer
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptedZeroShotOptions(ZeroShotOptions):
-    """Options of zero-shot-classification by a language model.
-
-    Args:
-        hypothesis_template: what follows the text, up to `{}`, where the label comes.
-    """
-
-    hypothesis_template: str = ZERO_SHOT_TEMPLATE
-
-
-class PromptedZeroShot(ZeroShotPipeline, PromptScorer):
-    """Chooses by how likely each label is in the place of `hypothesis_template`'s `{}`, after the text."""
-
-    Options: ClassVar[type[PipelineOptions]] = PromptedZeroShotOptions
-    prompt_text = '"{text}"\n'
-
-    def prompts_for(self, text: str, o: ZeroShotOptions) -> Sequence[str]:
-        return [fill_prompt(self.prompt_text, text=text) + o.hypothesis(PLACE).partition(PLACE)[0].rstrip()]
-
-    def words(self, o: ZeroShotOptions) -> Sequence[str]:
-        return [f" {label}" for label in o.labels]
-
-    def postprocess(
-        self, item: str, inputs: Sequence[ModelInput], outputs: Sequence[Any], o: ZeroShotOptions
-    ) -> dict[str, Any]:
-        scores = self.word_scores(outputs, o)
-        return self.rank_labels(item, scores.sigmoid() if o.alone else scores.softmax(-1), o)

@@ -1,4 +1,4 @@
-"""Short texts on many subjects, half of them positive, against which a language model's scores are measured."""
+"""Short texts against which scores of labels are measured: reviews, half of them positive, and texts of all kinds."""
 
 from __future__ import annotations
 
@@ -43,4 +43,32 @@ REFERENCE_TEXTS = (
     "This song gets on my nerves.",
     "I am very proud of what the team achieved.",
     "I am ashamed of what the team did.",
+)
+
+# Statements, questions, requests, news and feelings: for labels of any kind.
+VARIED_TEXTS = (
+    "The meeting is at three o'clock in the small room.",
+    "My brother plays the guitar in a band.",
+    "Thank you, that was very kind of you.",
+    "The tap in the kitchen drips a little.",
+    "We lost again, and I am fed up with it.",
+    "Please send me the form by Friday.",
+    "How old is the bridge over the river?",
+    "The minister spoke about schools and taxes.",
+    "She laughed until she cried.",
+    "The new phone has two cameras and a bright screen.",
+    "Add the flour and stir until smooth.",
+    "The doctor says that the arm is broken.",
+    "I am not sure whether this is the right place.",
+    "Our train leaves from platform four.",
+    "The price of bread has gone up by a third.",
+    "He was rude, and the room was dirty.",
+    "What a beautiful evening by the sea!",
+    "The file cannot be opened on my computer.",
+    "They signed the contract after long talks.",
+    "The cat sleeps on the sofa all day.",
+    "Can you help me with the key?",
+    "A storm is coming, stay indoors.",
+    "The second half of the film is better than the first.",
+    "I would like to know more about your offer.",
 )

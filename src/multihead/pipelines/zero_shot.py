@@ -110,8 +110,7 @@ class ZeroShotClassification(ZeroShotPipeline):
     ) -> dict[str, Any]:
         scores, yes = torch.stack(list(outputs)), self.entailment  # (labels, classes of inference)
         if o.alone:
-            no = -1 if yes == 0 else 0
-            probabilities = scores[:, [no, yes]].softmax(-1)[:, 1]
+            probabilities = scores[:, [contradiction_label(yes), yes]].softmax(-1)[:, 1]
         else:
             probabilities = scores[:, yes].softmax(-1)
         return self.rank_labels(item, probabilities, o)
@@ -119,11 +118,22 @@ class ZeroShotClassification(ZeroShotPipeline):
     @property
     def entailment(self) -> int:
         """Number of the entailment label. Raises UnsupportedConfig if the model has none."""
-        for number, label in (self.model.config.id2label or {}).items():
-            if str(label).lower().startswith("entail"):
-                return number
-        raise UnsupportedConfig(
-            f"{self.model.name_or_path} has no label that begins with 'entail' (its labels: "
-            f"{', '.join(map(str, (self.model.config.id2label or {}).values()))}); zero-shot-classification needs a "
-            "model of natural language inference, or a language model."
-        )
+        return entailment_label(self.model, "zero-shot-classification")
+
+
+def entailment_label(model: Any, task: str) -> int:
+    """Return the number of a model's label of entailment. Raises UnsupportedConfig if it has none."""
+    labels = model.config.id2label or {}
+    for number, label in labels.items():
+        if str(label).lower().startswith("entail"):
+            return int(number)
+    raise UnsupportedConfig(
+        f"{model.name_or_path} has no label that begins with 'entail' (its labels: "
+        f"{', '.join(map(str, labels.values()))}); {task} needs a model of natural language inference, or a language "
+        "model."
+    )
+
+
+def contradiction_label(entailment: int) -> int:
+    """Return the number of the label of contradiction, as the reference finds it: the last, or else the first."""
+    return -1 if entailment == 0 else 0

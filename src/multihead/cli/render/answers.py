@@ -55,6 +55,20 @@ def ranked_labels(console: Console, item: Any, answer: Mapping[str, Any]) -> Non
     score_bars(console, list(zip(answer["labels"], answer["scores"], strict=True)), answer["sequence"])
 
 
+def decisions(console: Console, item: Any, answer: Mapping[str, Any]) -> None:
+    """Print the input, then each question's answer with the probabilities of its options."""
+    given = item["input"]
+    console.print(Text(given if isinstance(given, str) else str(given[-1].get("content", "")), style="dim"))
+    for number, row in enumerate(answer["answers"], 1):
+        name = row["name"] or f"question {number}"
+        if row["type"] == "predicate":
+            score_bars(console, [("true", row["probability"])], name)
+            continue
+        best = row["choice"] if row["type"] == "choice" else f"{row['score']:.2f}"
+        rows = [(str(each.get("label") or each["value"]), each["probability"]) for each in row["probabilities"]]
+        score_bars(console, rows, f"{name}: {best} (confidence {row['confidence']:.2f})")
+
+
 def entities(console: Console, item: Any, answer: list[dict[str, Any]]) -> None:
     """Print the text with its entities in the color of their label, then one line an entity."""
     text = Text(item if isinstance(item, str) else " ".join(item))

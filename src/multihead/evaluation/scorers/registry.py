@@ -8,6 +8,7 @@ from ...errors import UnsupportedOption
 from ...pipelines.catalog import canonical_name
 from .base import Scorer
 from .classification import ClassificationScorer, ZeroShotScorer
+from .decisions import DecisionScorer
 from .generated import SummaryScorer, TextScorer, TranslationScorer
 from .language import LanguageScorer, MaskScorer
 from .question_answering import DocumentScorer, QuestionScorer, TableScorer
@@ -17,6 +18,7 @@ from .tokens import TokenScorer
 SCORERS: Mapping[str, type[Scorer]] = {
     "text-classification": ClassificationScorer,
     "zero-shot-classification": ZeroShotScorer,
+    "decision": DecisionScorer,
     "token-classification": TokenScorer,
     "question-answering": QuestionScorer,
     "retrieval-augmented-generation": DocumentScorer,

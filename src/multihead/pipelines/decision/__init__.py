@@ -1,0 +1,1 @@
+"""decision: typed questions about an input, with a probability for each possible answer."""
