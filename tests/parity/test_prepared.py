@@ -53,7 +53,9 @@ def outputs(model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
 def test_joined_steps_give_what_separate_ones_give(folders, exact, case: Case, end: str):
     _, path = folders(case, end)
     model, inputs = ours(case, end, path), batch(case, end)
-    expected, count = outputs(model, inputs), model.num_parameters()
+    expected = outputs(model, inputs)
+    # a head may carry weights that are saved again, and computes nothing with them
+    count = sum(p.numel() for name, p in model.named_parameters() if ".carried." not in name)
     model.prepare("int8", dtype=torch.float32)
     assert any(products(model)), "nothing was packed"
     assert model.num_parameters() >= count, "parameters went missing"

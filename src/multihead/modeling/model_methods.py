@@ -60,7 +60,12 @@ class ModelMethodsMixin(nn.Module):
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """Return the number of parameters; shared ones count once."""
-        held = 0 if only_trainable or not self.prepared else sum(part.numbers for part in products(self))
+        held = 0
+        if self.prepared and not only_trainable:
+            heads = [part for part in self.modules() if isinstance(part, LanguageModel)]
+            # a head that is tied to the embeddings packs a copy of their table
+            copies = {id(head.packed) for head in heads if head.packed is not head.table}
+            held = sum(part.numbers for part in products(self) if id(part) not in copies)
         return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def can_generate(self) -> bool:

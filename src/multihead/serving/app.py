@@ -31,6 +31,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "vectors",
     "anthropic",
     "ollama",
+    "page",
 )
 
 

@@ -37,8 +37,8 @@ def listed(settings: ModelSettings, state: ServerState) -> dict[str, Any]:
     return {
         **out, "task": model.task, "tasks": model.tasks(), "precision": model.pipe.precision,
         "generates": model.generates, "chat": bool(getattr(model.tokenizer, "chat_template", None)),
+        "mask": getattr(model.tokenizer, "mask_token", None), "context": context_length(model), "labels": labels(model),
         "encoder_decoder": bool(inner_config(model).is_encoder_decoder),
-        "context": context_length(model), "labels": labels(model),
     }  # fmt: skip
 
 
