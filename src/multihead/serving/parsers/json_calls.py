@@ -12,6 +12,7 @@ from .source import NotACall, Reads, Source
 
 NAMES = ("name", "tool_name")
 ARGUMENTS = ("arguments", "parameters")
+OTHERS = ("id", "type", "tool_call_id")  # keys of a call without arguments, too
 CallReader = Callable[[Source, Writer, str, Tools], Reads[None]]
 
 
@@ -60,8 +61,9 @@ def read_list(source: Source, out: Writer, bare: bool) -> Reads[None]:
 def read_call(source: Source, out: Writer, bare: bool) -> Reads[None]:
     """Read one call.
 
-    Keys other than the name and the arguments are left out, such as the call's id. A call without arguments has none:
-    `{}`. What follows complete arguments may break off, since models forget the last bracket.
+    Keys other than the name and the arguments are left out, such as the call's id. A call without arguments has none,
+    `{}`, unless it has unknown keys, which may be meant as such. What follows complete arguments may break off, since
+    models forget the last bracket.
 
     Raises:
         NotACall: no call, or arguments that break off.
@@ -93,6 +95,7 @@ class CallState:
         self.name = ""
         self.early: list[str] = []  # arguments before the name
         self.done = self.complete = False  # arguments are read; so is the name
+        self.unknown = False  # there are keys that are none of a call
 
     def value(self, key: str) -> Reads[None]:
         """Read the value of a key. Raises NotACall."""
@@ -107,6 +110,7 @@ class CallState:
             self.done = True
             self.mark_complete()
         else:
+            self.unknown = self.unknown or key not in OTHERS
             yield from json_value(self.source, lambda text: None)
 
     def arguments(self) -> Reads[None]:
@@ -143,7 +147,7 @@ class CallState:
 
     def close(self, bare: bool) -> None:
         """End the object. Raises NotACall for one that is no call."""
-        if not self.name or (bare and not self.done):
+        if not self.name or (not self.done and (bare or self.unknown)):
             raise NotACall
         if not self.done:
             self.open("{}")

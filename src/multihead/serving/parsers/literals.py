@@ -55,9 +55,9 @@ class Values:
                     break
             if first == "{":
                 yield from self.source.space()
-                yield from self.key(separator)
+                key = yield from self.key()
                 yield from self.source.expect(":", space=True)
-                self.use(": ")
+                self.use(f"{separator}{key}: ")
             else:
                 self.use(separator)
             self.source.release()
@@ -84,8 +84,8 @@ class Values:
         self.source.release()
         self.use(WORDS["".join(parts)])
 
-    def key(self, separator: str) -> Reads[None]:
-        """Read a key of an object, and pass it on behind a separator."""
+    def key(self) -> Reads[str]:
+        """Read a key of an object and return it as JSON."""
         raise NotImplementedError
 
     def other(self) -> Reads[None]:
@@ -96,10 +96,10 @@ class Values:
 class PythonValues(Values):
     """Values as Python writes them."""
 
-    def key(self, separator: str) -> Reads[None]:
+    def key(self) -> Reads[str]:
         parts: list[str] = []
         yield from PythonValues(self.source, parts.append).string()
-        self.use(separator + "".join(parts))
+        return "".join(parts)
 
     def other(self) -> Reads[None]:
         yield from self.string() if (yield from self.source.peek()) in "'\"" else self.word()
@@ -151,12 +151,12 @@ class MarkedValues(Values):
         super().__init__(source, use)
         self.quote = quote
 
-    def key(self, separator: str) -> Reads[None]:
+    def key(self) -> Reads[str]:
         marked = yield from self.source.accept(self.quote)
         key = yield from self.source.name(MARKED_KEY)
         if marked:
             yield from self.source.expect(self.quote)
-        self.use(separator + to_json(key.strip()))
+        return to_json(key.strip())
 
     def other(self) -> Reads[None]:
         if not (yield from self.source.accept(self.quote)):

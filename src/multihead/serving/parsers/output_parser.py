@@ -86,6 +86,11 @@ class OutputParser:
         self._steps = self.run()
         self._ended = False
 
+    @property
+    def reasoning_ends(self) -> tuple[str, ...]:
+        """Markers that end the reasoning in which the answer begins; none if it does not begin inside."""
+        return self.reasoning.blocks.get(self.opening, ()) if self.reasoning and self.opening else ()
+
     def feed(self, text: str) -> ParsedDelta:
         """Read more text and return what it adds."""
         if text and not self._ended:
