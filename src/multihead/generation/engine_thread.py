@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
-from ..errors import InvalidInput, MultiheadError, UnsupportedOption
+from ..adapters import state
+from ..errors import InvalidInput, MultiheadError, UnsupportedOption, nearest
+from ..runtime.turns import turn
 from .checks import check_strategies
 from .config import GenerationConfig
 from .engine.cache_memory import default_cache_memory
@@ -30,6 +34,8 @@ __all__ = ["Ended", "EngineRequest", "EngineStopped", "EngineThread", "Event", "
 
 log = logging.getLogger("multihead.generation")
 STOPPED = "The engine of this model has stopped and answers no more requests."
+ADAPTERS = count()
+STALL = 0.15  # seconds that growing texts wait for a part of another prompt
 MAX_LOGPROBS = 256  # most likely tokens that are named with a token
 
 
@@ -59,6 +65,7 @@ class EngineThread:
         max_sequences: of a decode batch.
 
     Attributes:
+        adapters: those that requests may name, with their names in the model.
         error: what ended the engine; None while it runs. last_step: when it last finished a step, in seconds of
             `time.monotonic`.
     """
@@ -67,6 +74,7 @@ class EngineThread:
         self.model, self.max_sequences = model, max_sequences
         self.memory = default_cache_memory(model.device) if memory is None else memory
         self.error: BaseException | None = None
+        self.adapters: dict[str, str] = {}
         self.last_step = time.monotonic()
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._tasks: dict[object, Task] = {}
@@ -155,6 +163,48 @@ class EngineThread:
             raise
         return errors
 
+    def load_adapter(self, name: str, source: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter for requests that name it; the model itself computes as before.
+
+        Texts that grow wait for it, and are read again.
+
+        Raises:
+            InvalidInput: the name is taken. What `model.load_adapter` raises.
+        """
+        if name in self.adapters:
+            raise InvalidInput(f"There is an adapter {name!r} already; unload it first.")
+        own = f"served_{next(ADAPTERS)}"  # a name in the model has no dots
+        self._change(partial(add_adapter, self.model, own, source))
+        self.adapters[name] = own
+
+    def unload_adapter(self, name: str) -> None:
+        """Remove an adapter. Requests that use it fail. Raises InvalidInput without such an adapter."""
+        own = self._adapter(name)
+        del self.adapters[name]
+        self._change(partial(self._remove_adapter, own))
+
+    def _adapter(self, name: str) -> str:
+        """Return an adapter's name in the model."""
+        if name not in self.adapters:
+            raise InvalidInput(f"There is no adapter {name!r}. {nearest(name, self.adapters)}")
+        return self.adapters[name]
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Change the model between two steps, in the engine's thread; return when it is done. Raises its error."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                with turn():
+                    self._running_engine.change_model(change)
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._put(run)
+        done.result()
+
     def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
         """End all requests and the thread.
 
@@ -188,7 +238,9 @@ class EngineThread:
 
     def _main(self) -> None:
         try:
-            self._engine = engine = Engine(self.model, memory=self.memory, max_sequences=self.max_sequences)
+            self._engine = engine = Engine(
+                self.model, memory=self.memory, max_sequences=self.max_sequences, stall=STALL
+            )  # fmt: skip
             while not self._ends and not (self._closed and not self.busy):
                 self._receive(wait=not engine.busy and not self._tasks)
                 engine.step()
@@ -230,7 +282,8 @@ class EngineThread:
             self._cancel(request)
             return
         try:
-            running = submit_job(self._running_engine, job, request.cache_salt)
+            adapter = None if request.adapter is None else self._adapter(request.adapter)
+            running = submit_job(self._running_engine, job, request.cache_salt, adapter)
         except Exception as error:
             tell(request, [Ended(error=error)])
             return
@@ -243,6 +296,13 @@ class EngineThread:
             box.put((number, error))
             return
         self._tasks[key] = Task(job, running, partial(answer, box, number))
+
+    def _remove_adapter(self, own: str) -> None:
+        for task in self._tasks.values():
+            if task.running.adapter == own and not task.running.done:
+                error = InvalidInput("The adapter of this request has been unloaded.")
+                self._running_engine.finish(task.running, error)
+        self.model.delete_adapter(own)
 
     @property
     def _running_engine(self) -> Engine:
@@ -283,6 +343,13 @@ class EngineThread:
         self._receive(wait=False)
         if engine is not None and self.error is None:
             engine.close()
+
+
+def add_adapter(model: Any, name: str, source: str | os.PathLike[str]) -> None:
+    """Load an adapter that is not active."""
+    before = () if model.adapters is None else model.adapters.active
+    model.load_adapter(source, name)
+    state.activate(model, before)
 
 
 def build_job(model: Any, request: EngineRequest) -> GenerationJob:

@@ -274,7 +274,7 @@ def end_stream(streamer: Any, job: GenerationJob) -> None:
     streamer.end()
 
 
-def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"") -> Request:
+def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adapter: str | None = None) -> Request:
     """Queue a job with the strategy that its config asks for. Raises MemoryFull as `Engine.submit`."""
     config, assistant = job.config, job.extras.assistant
     width = max(config.num_beams or 1, config.num_return_sequences or 1)
@@ -293,7 +293,7 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"") -> R
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     # keys and values depend on the source too, which no other job has
     salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
-    return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt)
+    return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter)
 
 
 def draft_model(request: Request, job: GenerationJob, assistant: Assistant) -> Drafter:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
+from ...adapters.switch import AdapterSwitch
 from ...errors import MemoryFull
 from ...nn.cache.block_pool import MemoryBudget
 from ...nn.cache.store import KVCacheManager
@@ -22,8 +25,31 @@ from ...runtime.turns import turn
 from .model_runner import ModelRunner
 from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
+T = TypeVar("T")
 MAX_TOKENS = 2048  # of one forward pass; a request that needs more in one pass may exceed it
 MAX_SEQUENCES = 256  # running sequences
+FIRST_PART, MIN_PART = 256, 128  # tokens of a prompt that are read beside growing texts: at first, and at least
+
+
+class PrefillPace:
+    """Size of the parts in which prompts are read beside growing texts, by the measured speed of passes.
+
+    Args:
+        most: tokens of a pass. stall: seconds that it may take; None for no limit.
+    """
+
+    def __init__(self, most: int, stall: float | None) -> None:
+        self.most, self.stall = most, stall
+        self.tokens = most if stall is None else min(FIRST_PART, most)
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Note how long a pass over some tokens took."""
+        # a small pass costs more a token than a large one, and would make the next part smaller still
+        if self.stall is None or tokens < MIN_PART:
+            return
+        fits = int(self.stall * tokens / max(seconds, 1e-6))
+        # at most twice as many: one pass may have been fast by chance
+        self.tokens = max(MIN_PART, min(fits, 2 * max(tokens, self.tokens), self.most))
 
 
 @dataclass
@@ -48,6 +74,8 @@ class Engine:
     Args:
         memory: bytes of the KV cache; None for no limit.
         max_tokens: tokens of one forward pass. max_sequences: running sequences.
+        stall: seconds that running texts may wait while a part of a prompt is read; None: prompts are read in passes
+            of `max_tokens`.
     """
 
     def __init__(
@@ -57,13 +85,17 @@ class Engine:
         memory: int | None = None,
         max_tokens: int = MAX_TOKENS,
         max_sequences: int = MAX_SEQUENCES,
+        stall: float | None = None,
     ) -> None:
         self.max_tokens, self.max_sequences = max_tokens, max_sequences
+        self.pace = PrefillPace(max_tokens, stall)
         self.model_runners = [ModelRunner(model, MemoryBudget(memory))]
         self.budget = self.store.budget
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.statistics = EngineStatistics()
+        self._switch: AdapterSwitch | None = None
+        self._turns: list[str | None] = []  # adapters in the order of their last passes
 
     @property
     def store(self) -> KVCacheManager:
@@ -87,6 +119,7 @@ class Engine:
         max_tokens: int,
         max_sequences: int = 1,
         cache_salt: bytes = b"",
+        adapter: str | None = None,
     ) -> Request:
         """Queue a request and return it. The arguments are those of `Request`.
 
@@ -100,7 +133,9 @@ class Engine:
                 f"{max_sequences} texts of up to {max_tokens} tokens need {need} bytes of KV cache, and the "
                 f"engine has {self.budget.total}. Give the engine more memory, or the request a smaller max_new_tokens."
             )
-        request = Request(self, start, max_tokens=max_tokens, max_sequences=max_sequences, cache_salt=cache_salt)
+        request = Request(
+            self, start, max_tokens=max_tokens, max_sequences=max_sequences, cache_salt=cache_salt, adapter=adapter
+        )
         self.waiting.append(request)
         return request
 
@@ -131,18 +166,59 @@ class Engine:
         with turn(), evaluating(*(r.model for r in self.model_runners if getattr(r.model, "training", False))):
             self._step()
 
+    def change_model(self, change: Callable[[], T]) -> T:
+        """Call a function that changes the model's layers or adapters; requests go on with the changed model.
+
+        All cached keys and values are dropped, and running texts are read again.
+        """
+        for request in reversed(list(self.running)):  # so that the oldest becomes the first in the queue again
+            self._preempt(request)
+        model, total = self.model_runners[0].model, self.budget.total
+        try:
+            return change()
+        finally:
+            self.model_runners, self._switch = [ModelRunner(model, MemoryBudget(total))], None
+            self.budget = self.store.budget
+            for request in self.waiting:
+                for sequence in request.sequences:
+                    sequence.move()
+
     def _step(self) -> None:
         self._admit()
-        for runner in self.model_runners:
-            if work := self._schedule(runner):
-                self.statistics.steps += 1
-                self.statistics.tokens += sum(new for _, new in work)
-                for forward, result in runner.forward(work):
-                    # by identity, since a dataclass with fields that change has no hash
-                    forward.sequence.request.results[id(forward)] = result
+        adapter = self._next_adapter()
+        with nullcontext() if adapter is None else self._adapters().using(adapter):
+            self._forward(adapter)
         for request in list(self.running):  # a copy, since a request that ends leaves the list
             if request.pending and all(id(forward) in request.results for forward in request.pending):
                 self._resume(request, [request.results[id(forward)] for forward in request.pending])
+
+    def _next_adapter(self) -> str | None:
+        """Return the adapter of the next pass: those of running requests take turns."""
+        present = list(dict.fromkeys(request.adapter for request in self.running))
+        if len(present) < 2:
+            return present[0] if present else None
+        self._turns = [name for name in self._turns if name in present]
+        chosen = next((name for name in present if name not in self._turns), self._turns[0] if self._turns else None)
+        self._turns = [*(name for name in self._turns if name != chosen), chosen]  # the last one had its turn now
+        return chosen
+
+    def _adapters(self) -> AdapterSwitch:
+        if self._switch is None:
+            self._switch = AdapterSwitch(self.model_runners[0].model)
+        return self._switch
+
+    def _forward(self, adapter: str | None) -> None:
+        """Run a pass of each model over the requests with an adapter."""
+        for runner in self.model_runners:
+            if work := self._schedule(runner, adapter):
+                new = sum(new for _, new in work)
+                self.statistics.steps += 1
+                self.statistics.tokens += new
+                begin = time.perf_counter()
+                for forward, result in runner.forward(work):
+                    # by identity, since a dataclass with fields that change has no hash
+                    forward.sequence.request.results[id(forward)] = result
+                self.pace.add(new, time.perf_counter() - begin)
 
     def finish(self, request: Request, error: BaseException | None = None) -> None:
         """End a request, and free its cache blocks."""
@@ -200,16 +276,18 @@ class Engine:
         except Exception as error:
             self.finish(request, error)
 
-    def _schedule(self, model_runner: ModelRunner) -> list[tuple[ForwardRequest, int]]:
+    def _schedule(self, model_runner: ModelRunner, adapter: str | None) -> list[tuple[ForwardRequest, int]]:
         """Return the forward requests of the next pass, and how many tokens of each it reads.
 
         Decode steps and other short requests come first, then prefills, each in order of admission.
         """
-        pending = [forward for r in self.running for forward in r.pending if id(forward) not in r.results]
+        present = [request for request in self.running if request.adapter == adapter]
+        pending = [forward for r in present for forward in r.pending if id(forward) not in r.results]
         pending = [forward for forward in pending if forward.sequence.runner is model_runner.runner]
         pending.sort(key=lambda forward: forward.sequence.num_unread > forward.num_rows)  # stable: order of admission
         work: list[tuple[ForwardRequest, int]] = []
-        free, prefixes = self.max_tokens, set[object]()
+        grows = bool(pending) and pending[0].sequence.cached.length > 0 and pending[0].sequence.num_unread == 1
+        free, prefixes = self.pace.tokens if grows else self.max_tokens, set[object]()
         for forward in pending:
             sequence = forward.sequence
             if sequence.request not in self.running:  # preempted for a request before it in this loop

@@ -114,6 +114,14 @@ class GenerationSequence:
         self.cached = self.runner.store.begin(self.request.cache_salt)
         self.cached.expected = expected
 
+    def move(self) -> None:
+        """Begin again in the present cache of the engine, after a change of the model; the tokens are read again."""
+        self.cached.free()
+        expected, self.prefixes = self.cached.expected, None
+        self.runner = self.request.engine.runner(self.runner.model)
+        self.cached = self.runner.store.begin(self.request.cache_salt)
+        self.cached.expected = expected
+
     def close(self) -> None:
         """End the sequence, and free or keep its cache blocks."""
         if self.is_open:
@@ -232,6 +240,7 @@ class Request:
         max_tokens: of a sequence. max_sequences: that are open at once.
         cache_salt: identifies what decides keys and values in addition to tokens (an encoded source). Only requests
             with the same salt share cache blocks.
+        adapter: of the model, with which its passes are computed; None for the model as it is.
     """
 
     def __init__(
@@ -242,9 +251,12 @@ class Request:
         max_tokens: int,
         max_sequences: int = 1,
         cache_salt: bytes = b"",
+        adapter: str | None = None,
     ) -> None:
-        self.engine, self.start = engine, start
-        self.max_tokens, self.max_sequences, self.cache_salt = max_tokens, max_sequences, cache_salt
+        self.engine, self.start, self.adapter = engine, start, adapter
+        self.max_tokens, self.max_sequences = max_tokens, max_sequences
+        # keys and values of other adapters are others
+        self.cache_salt = cache_salt if adapter is None else b"%b\0%b" % (cache_salt, adapter.encode())
         self.sequences: list[GenerationSequence] = []
         self.error: BaseException | None = None
         self.done = False
