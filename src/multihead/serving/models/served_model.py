@@ -60,7 +60,11 @@ class ServedModel:
             pipe.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
         model = cls(settings, server, pipe)
         if model.writes:  # before its first use, so that pipelines of all tasks submit to one engine
-            model.start_engine()
+            engine = model.start_engine()
+            for name, source in settings.adapters.items():
+                engine.load_adapter(name, source)
+        elif settings.adapters:
+            raise InvalidInput(f"{model.id} writes no text; adapters are served of models that do.")
         return model
 
     @property
