@@ -31,7 +31,8 @@ class ChatRequest:
 
     Args:
         messages: as chat templates read them. tools: that the model may call.
-        parallel_calls: False leaves out all calls but the first. reasoning_budget: most tokens of reasoning.
+        parallel_calls: False leaves out all calls but the first. strict: calls keep to the schemas of their tools.
+        reasoning_budget: most tokens of reasoning.
         budget_name: its field in the request.
     """
 
@@ -39,6 +40,7 @@ class ChatRequest:
     tools: Sequence[Tool] = ()
     choice: ToolChoice = field(default_factory=ToolChoice)
     parallel_calls: bool = True
+    strict: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     template: Template = field(default_factory=Template)
     reasoning_budget: int | None = None

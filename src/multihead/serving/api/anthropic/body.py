@@ -57,6 +57,7 @@ class ConversationBody(Body):
         variables, budget = self.thinking_settings(source)
         return ChatRequest(
             messages=messages, tools=tools, choice=choice, parallel_calls=parallel,
+            strict=any(tool.get("strict") for tool in self.tools or ()),
             template=Template(
                 variables=self.effort_variables(source, variables), continue_final_message=goes_on,
                 add_generation_prompt=not goes_on,

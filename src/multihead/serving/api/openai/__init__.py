@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .chat import ROUTES as CHAT
 from .completions import ROUTES as COMPLETIONS
+from .responses import ROUTES as RESPONSES
 
-ROUTES = [*CHAT, *COMPLETIONS]
+ROUTES = [*CHAT, *COMPLETIONS, *RESPONSES]

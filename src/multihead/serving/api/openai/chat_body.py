@@ -100,6 +100,7 @@ class ChatBody(SamplingFields):
             messages=messages, tools=tools, choice=choice,
             parallel_calls=self.parallel_tool_calls is not False and self.functions is None,
             template=Template(**{**vars(template), "variables": variables}).check(),
+            strict=any(tool.get("function", {}).get("strict") for tool in self.tools or ()),
             reasoning_budget=self.thinking_token_budget,
             sampling=Sampling(
                 **self.sampling_fields(), limit=limit, cache_salt=cache_salt,

@@ -1,0 +1,36 @@
+"""/v1/responses, without a state on the server: each request has the whole conversation."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ....body import read_body
+from ....disconnects import while_connected
+from ....errors import openai_error
+from ....generation.chat import start_chat
+from ....request_info import cache_salt
+from ....routing import route
+from ....sse import EventStream
+from ....state import state_of
+from .answer import ResponseAnswer
+from .body import ResponsesBody
+from .events import ResponseEvents
+
+
+async def responses(request: Request) -> Response:
+    body = await read_body(request, ResponsesBody)
+    model = await state_of(request).models.get(body.model)
+    asked = body.chat_request(model, cache_salt(request, body.cache_salt))
+    answer = ResponseAnswer(body, await start_chat(request, model, asked))
+    if not body.stream:
+        return JSONResponse(await while_connected(request, answer.whole()))
+    settings = model.server
+    await answer.chat.generation.first(settings.keep_alive_interval)
+    events = ResponseEvents(answer)
+    return EventStream(
+        events.all(), events.failed, keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60
+    )
+
+
+ROUTES = [route("/v1/responses", responses, shape=openai_error)]
