@@ -82,6 +82,11 @@ class ZeroShotPipeline(ForwardPipeline):
             raise InvalidInput("zero-shot-classification needs candidate_labels, one at least.")
         return super().__call__(sequences, **options)
 
+    def validate(self, item: Any, o: Any) -> Any:
+        if not o.labels:
+            raise InvalidInput("needs candidate_labels, one at least.")
+        return super().validate(item, o)
+
     def texts(self, item: str, o: Any) -> Sequence[NamedText]:
         return [NamedText("", item)]
 

@@ -32,6 +32,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "anthropic",
     "ollama",
     "page",
+    "hugging_face",
 )
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger("multihead.serving")
 FAILURE_SECONDS = 15.0  # for which a failed load is not tried again
 ROOM_SECONDS = 60.0  # for which a load waits until requests let other models go
 POLL_SECONDS = 0.1
+UNNAMED = "dummy"  # what huggingface_hub sends where its user gave it no name but an address
 TEND_SECONDS = 1.0  # between looks at idle models and engines
 
 
@@ -71,9 +72,9 @@ class ModelRegistry:
 
     def resolve(self, name: str | None) -> ModelSettings:
         """Return the settings of the model that a request names; of the first one for None. Raises ApiError."""
-        if name is None:
-            return next(iter(self.known.values()))
         names = self.names
+        if name is None or (name == UNNAMED and UNNAMED not in names):
+            return next(iter(self.known.values()))
         if name not in names:
             raise ApiError(
                 f"There is no model {name!r:.200} here. {nearest(name, names)} GET /v1/models lists all.",
