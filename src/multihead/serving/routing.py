@@ -26,11 +26,12 @@ class ApiRoute(Route):
     """Route that knows the shape of its errors, and what describes it.
 
     Attributes:
-        bodies: kinds of body that it reads. summary: one sentence.
+        bodies: kinds of body that it reads. others: routes whose answers it may give. summary: one sentence.
     """
 
     shape: ErrorShape = staticmethod(openai_error)
     bodies: tuple[type[Body], ...] = ()
+    others: tuple[ApiRoute, ...] = ()
     summary: str = ""
 
 
@@ -40,11 +41,13 @@ def route(
     methods: Sequence[str] = ("POST",),
     shape: ErrorShape = openai_error,
     bodies: Sequence[type[Body]] = (),
+    others: Sequence[ApiRoute] = (),
 ) -> ApiRoute:
     """Return a route.
 
     Args:
         shape: makes the response of an error. bodies: kinds of body that the handler reads, for /openapi.json.
+        others: routes to one of which the handler leaves the request.
     """
 
     async def answer(request: Request) -> Response:
@@ -62,7 +65,8 @@ def route(
     answer.__name__ = handler.__name__
     answer.path = path  # type: ignore[attr-defined]
     made = ApiRoute(path, answer, methods=list(methods))
-    made.shape, made.bodies = shape, tuple(bodies)
+    made.shape, made.others = shape, tuple(others)
+    made.bodies = (*bodies, *(body for other in others for body in other.bodies))
     made.summary = (handler.__doc__ or "").strip().partition("\n")[0]
     return made
 

@@ -73,7 +73,8 @@ def operation(route: ApiRoute, path: str, method: str, names: dict[type[Body], s
         streams = LINES if path.startswith("/api/") else STREAMS
     media = OTHER_MEDIA.get(path)
     answer = {media: {"schema": {"type": "string"}}} if media else json_content(schema_of(ANSWERS.get(path)))
-    error = {"description": "An error.", "content": json_content(error_schema(route.shape))}
+    errors = [error_schema(each.shape) for each in (route.others or [route])]
+    error = {"description": "An error.", "content": json_content(errors[0] if len(errors) == 1 else {"anyOf": errors})}
     found: dict[str, Any] = {
         "operationId": f"{method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', path)}".rstrip("_"),
         "tags": [path.strip("/").partition("/")[0] if not path.startswith("/v1/") else "v1"],

@@ -37,6 +37,6 @@ async def count_tokens(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/v1/messages", messages, shape=anthropic_error),
-    route("/v1/messages/count_tokens", count_tokens, shape=anthropic_error),
+    route("/v1/messages", messages, shape=anthropic_error, bodies=[MessagesBody]),
+    route("/v1/messages/count_tokens", count_tokens, shape=anthropic_error, bodies=[ConversationBody]),
 ]

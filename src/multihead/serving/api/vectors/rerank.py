@@ -121,6 +121,6 @@ async def rerank_either(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/rerank", rerank_either, bodies=[RerankBody, *TEI_RERANK.bodies]), RERANK,
+    route("/rerank", rerank_either, shape=cohere_error, others=[RERANK, TEI_RERANK]), RERANK,
     route("/v2/rerank", rerank, shape=cohere_error, bodies=[RerankBody]),
 ]  # fmt: skip

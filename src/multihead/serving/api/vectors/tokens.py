@@ -163,7 +163,7 @@ async def tokenize_either(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/tokenize", tokenize_either, bodies=[*VLLM.bodies, *TEI.bodies]),
+    route("/tokenize", tokenize_either, others=[VLLM, TEI]),
     route("/detokenize", detokenize, bodies=[DetokenizeBody]),
     route("/decode", decode, shape=tei_error, bodies=[DecodeBody]),
 ]  # fmt: skip
