@@ -246,6 +246,25 @@ def test_zero_shot_takes_the_labels_of_the_rows(judge):  # noqa: F811
         multihead.evaluate(pipe, rows[:1])
 
 
+def test_decisions_are_scored_by_question(judge):  # noqa: F811
+    pipe = pipeline("decision", judge, dtype="float32", truncation=True)
+    choice = {"type": "choice", "instructions": "is", "choices": [{"value": "fox"}, {"value": "dog"}]}
+    score = {"type": "score", "instructions": "is", "levels": [{"label": "slow"}, {"label": "quick"}]}
+    rows = [{"input": text, "questions": json.dumps([choice]), "answers": "fox"} for text in TEXTS]
+    result = multihead.evaluate(pipe, rows)
+    given = [pipe({"input": text, "questions": [choice]})["answers"][0]["choice"] for text in TEXTS]
+    assert result.metrics["accuracy"] == pytest.approx(np.mean([answer == "fox" for answer in given]))
+    assert "ece" in result.metrics
+    questions = [choice, score, {"type": "predicate", "instructions": "fox"}]
+    given = pipe({"input": TEXTS[0], "questions": questions})["answers"]
+    right = [given[0]["choice"], "quick" if given[1]["score"] > 0.5 else "slow", given[2]["probability"] <= 0.5]
+    result = multihead.evaluate(pipe, [{"input": TEXTS[0], "questions": questions, "answers": right}])
+    assert result.metrics == {"accuracy": pytest.approx(2 / 3)}
+    for wrong, message in ((["fox"], "3 questions and 1 answers"), (["cat", 0, True], "'cat', which is no option")):
+        with pytest.raises(InvalidInput, match=message):
+            multihead.evaluate(pipe, [{"input": TEXTS[0], "questions": questions, "answers": wrong}])
+
+
 def test_generated_texts_are_scored_against_their_references(marian):
     pipe = pipeline("translation", marian, dtype="float32", max_new_tokens=4)
     result = multihead.evaluate(pipe, [{"source": text, "target": [f"{text} pt", text]} for text in TEXTS])

@@ -7,7 +7,11 @@ import json
 import pytest
 import torch
 import transformers
+from click.testing import CliRunner
+from rich.console import Console
 
+from multihead.cli.main import cli
+from multihead.cli.render.answers import render
 from multihead.errors import InvalidInput, TextTooLong, UnsupportedConfig
 from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.decision import openai, systemone
@@ -309,6 +313,22 @@ def test_data_that_is_nested_too_deeply_or_too_large_is_refused():
     for data in ({"a": deep}, {"a": list(range(10_001))}, {"a": "x" * 300_000}):
         with pytest.raises(InvalidField):
             systemone.read_request({**SYSTEM_ONE, "state": data})
+
+
+def test_the_command_asks_about_lines_and_files(judge, tmp_path):
+    questions = json.dumps([{**PREDICATE, "instructions": "dog"}, {**CHOICE, "choices": CHOICE["choices"][:2]}, SCORE])
+    words = ["run", "decision", "--questions", questions, "-m", str(judge), "--set", "truncation=true"]
+    lines = CliRunner().invoke(cli, [*words, "the dog", "a fox"]).stdout.splitlines()
+    answers = [json.loads(line)["output"]["answers"] for line in lines]
+    assert [[each["type"] for each in row] for row in answers] == [["predicate", "choice", "score"]] * 2
+    (tmp_path / "a.csv").write_text("text\nthe dog\na fox\n")
+    command = [*words, "--file", str(tmp_path / "a.csv"), "--column", "text"]
+    assert CliRunner().invoke(cli, [*command, "--output", str(tmp_path / "out.csv")]).exit_code == 0
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+    console = Console(record=True, width=80)
+    render(console, "decision", {"input": "the dog"}, {"answers": answers[0]})
+    drawn = console.export_text()
+    assert all(word in drawn for word in ("the dog", "fox", "slow", "confidence", "question 2"))
 
 
 def test_options_are_checked(chat):
