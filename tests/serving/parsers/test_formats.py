@@ -208,7 +208,7 @@ def test_line_breaks_inside_json_strings_become_escapes():
 
 def test_values_without_quotation_marks_get_the_types_of_the_schema():
     values = {
-        "city": ("12", "12"), "days": ("3.0", 3), "options": ("{'a': (None)}", {"a": None}), "any": ("[1]", [1]),
+        "city": ("12", "12"), "days": ("3.0", 3), "options": ("{'a': None}", {"a": None}), "any": ("[1]", [1]),
         "wind": ("None", None), "scale": ("2", 2), "unknown": ("5", "5"),
     }  # fmt: skip
     text = "".join(f"<arg_key>{key}</arg_key><arg_value>{value[0]}</arg_value>" for key, value in values.items())
@@ -235,6 +235,32 @@ def test_special_tokens_outside_of_calls_are_left_out():
         "ab<tool_call>c",
         [("now", "{}")],
     )
+
+
+def test_a_name_that_is_given_counts_before_the_template():
+    words = Words(chat_template="tools <|channel|> <|message|>")
+    assert parser_of(tokenizer=words).tool_parser == "openai"
+    named = parser_of("hermes", tokenizer=words)
+    assert (named.tool_parser, named.reasoning_parser) == ("hermes", "")
+    for tool, reasoning in (("hermes", "openai_gptoss"), ("openai", "qwen3"), ("hf", "qwen3"), ("openai", "hf")):
+        with pytest.raises(InvalidInput, match="exclude"):
+            parser_of(tool, reasoning, tokenizer=words)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" * 100_000, "(" * 100_000, "-" * 100_000 + "1", "{'a':" * 50_000, "1 if 1else " * 1_000, "{1: 2}", "{1, 2}",
+        "9" * 5_000, "'\\d'", "(1,)", "[nan]", "f'{a}'", "x" * 100_000, "007", "\x00",
+    ],
+    ids=lambda value: value[:8],
+)  # fmt: skip
+def test_no_value_is_evaluated(value, recwarn):
+    """Neither a crash nor a warning of Python's compiler: what is no value of the type is a string."""
+    text = "".join(f"<arg_key>{key}</arg_key><arg_value>{value}</arg_value>" for key in ("days", "options", "any"))
+    found = json.loads(read(parser_of("glm45"), f"<tool_call>weather{text}</tool_call>")[2][0][1])
+    assert found == dict.fromkeys(("days", "options", "any"), value)
+    assert not recwarn
 
 
 def test_unknown_names_are_refused():

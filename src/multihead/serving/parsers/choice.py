@@ -12,6 +12,7 @@ from .harmony import HarmonyParser
 from .output_parser import OutputParser, ReasoningFormat
 from .registry import REASONING_PARSERS, TOOL_PARSERS
 from .schemas import Tools
+from .templates import template_parser
 
 HF, HARMONY_TOOLS, HARMONY_REASONING = "hf", "openai", "openai_gptoss"
 TOOL_SIGNS = (  # text of a chat template, parser, other text of the template; the first that is found counts
@@ -74,35 +75,52 @@ def choose_parser(
         prompt: the rendered prompt, or its end: a chat template may open the reasoning there.
 
     Raises:
-        InvalidInput: an unknown name, "hf" for a tokenizer without a response template, or one that is broken.
+        InvalidInput: an unknown name, names that exclude each other, "hf" for a tokenizer without a response template.
+        ChatTemplateError: a response template that is broken.
     """
     check_name(tool_parser, TOOL_PARSERS, "tool_parser")
     check_name(reasoning_parser, REASONING_PARSERS, "reasoning_parser")
+    check_pair(tool_parser, reasoning_parser)
     template = getattr(tokenizer, "response_template", None)
     if HF in (tool_parser, reasoning_parser) or (template is not None and not (tool_parser or reasoning_parser)):
-        from .templates import template_parser
-
         return template_parser(tokenizer, template, tools, prompt, special_tokens(tokenizer))
     source = chat_template(tokenizer)
-    tool = tool_parser or tool_parser_of(source, family)
-    reasoning = reasoning_parser or reasoning_parser_of(source, family)
-    if HARMONY_TOOLS in (tool, reasoning) or HARMONY_REASONING in (tool, reasoning):
-        return HarmonyParser(
-            REASONING_PARSERS[HARMONY_REASONING], TOOL_PARSERS[HARMONY_TOOLS], Tools(tools),
-            special_markers(tokenizer, harmony.MARKERS), harmony.opening(prompt), HARMONY_TOOLS, HARMONY_REASONING,
-            calls=bool(tools),
-        )  # fmt: skip
+    if tool_parser == HARMONY_TOOLS or reasoning_parser == HARMONY_REASONING:
+        return harmony_parser(tokenizer, tools, prompt)
+    harmonic = is_harmony(source, family)
+    if harmonic and not (tool_parser or reasoning_parser):
+        return harmony_parser(tokenizer, tools, prompt)
+    tool = tool_parser or ("" if harmonic else tool_parser_of(source, family))
+    reasoning = reasoning_parser or ("" if harmonic else reasoning_parser_of(source))
     thoughts = REASONING_PARSERS[reasoning] if reasoning else None
     calls = TOOL_PARSERS[tool] if tool and tools else None
     markers = (*(thoughts.markers if thoughts else ()), *(calls.markers if calls else ()))
     special = special_markers(tokenizer, markers)
     opening = open_reasoning(thoughts, prompt, tokenizer) if thoughts else ""
-    return OutputParser(thoughts, calls, Tools(tools), special, opening, tool if calls else "", reasoning or "")
+    return OutputParser(thoughts, calls, Tools(tools), special, opening, tool if calls else "", reasoning)
+
+
+def harmony_parser(tokenizer: Any, tools: Sequence[Mapping[str, Any]] | None, prompt: str) -> HarmonyParser:
+    return HarmonyParser(
+        REASONING_PARSERS[HARMONY_REASONING], TOOL_PARSERS[HARMONY_TOOLS], Tools(tools),
+        special_markers(tokenizer, harmony.MARKERS), harmony.opening(prompt), HARMONY_TOOLS if tools else "",
+        HARMONY_REASONING, calls=bool(tools),
+    )  # fmt: skip
 
 
 def check_name(name: str | None, known: Mapping[str, Any], option: str) -> None:
     if name is not None and name not in known:
         raise InvalidInput(f"{option} {name!r} is none of {', '.join(known)}. {nearest(name, known)}")
+
+
+def check_pair(tool_parser: str | None, reasoning_parser: str | None) -> None:
+    """Raise InvalidInput for two formats of which one divides the whole answer."""
+    for tool, reasoning in ((HF, HF), (HARMONY_TOOLS, HARMONY_REASONING)):
+        if (tool_parser == tool) != (reasoning_parser == reasoning) and tool_parser and reasoning_parser:
+            raise InvalidInput(
+                f"tool_parser {tool_parser!r} and reasoning_parser {reasoning_parser!r} exclude each other, since "
+                f"{tool!r} divides the whole answer. Name one of them."
+            )
 
 
 def chat_template(tokenizer: Any) -> str:
@@ -111,18 +129,21 @@ def chat_template(tokenizer: Any) -> str:
     return "\n".join(map(str, given.values())) if isinstance(given, Mapping) else str(given or "")
 
 
+def is_harmony(source: str, family: str | None) -> bool:
+    """Return True for a chat template, or a family, of the harmony format."""
+    return family == "gpt_oss" or all(sign in source for sign in HARMONY_SIGNS)
+
+
 def tool_parser_of(source: str, family: str | None) -> str:
     """Return the name of the tool parser for a chat template, "" for none."""
-    if all(sign in source for sign in HARMONY_SIGNS):
-        return HARMONY_TOOLS
-    found = next((name for sign, name, *more in TOOL_SIGNS if all(text in source for text in (sign, *more))), "")
-    return found or (FAMILIES.get(family or "", "") if "tools" in source else "")
+    for sign, name, *more in TOOL_SIGNS:
+        if all(text in source for text in (sign, *more)):
+            return name
+    return FAMILIES.get(family or "", "") if "tools" in source else ""
 
 
-def reasoning_parser_of(source: str, family: str | None) -> str:
+def reasoning_parser_of(source: str) -> str:
     """Return the name of the reasoning parser for a chat template, "" for none."""
-    if family == "gpt_oss" or all(sign in source for sign in HARMONY_SIGNS):
-        return HARMONY_REASONING
     return next((name for sign, name in REASONING_SIGNS if sign in source), "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import math
 import re
 from collections.abc import Callable
 
@@ -17,6 +17,7 @@ WORDS = {"True": "true", "true": "true", "False": "false", "false": "false", "No
 ESCAPES = {**dict(zip("ntrbf\\'\"/", "\n\t\r\b\f\\'\"/", strict=True)), "\n": ""}
 CODES = {"x": 2, "u": 4, "U": 8}  # escape -> its hexadecimal digits
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+PYTHON_NUMBER = re.compile(r"[-+]?(?!0[0-9_])[0-9_.]+(?:[eE][-+]?[0-9]+)?")
 MAX_DEPTH = 64  # brackets inside brackets
 
 
@@ -35,7 +36,7 @@ class Values:
         first = yield from self.source.peek()
         if depth > MAX_DEPTH or not first:
             raise NotACall
-        if first in "[({":
+        if first in "[{":
             yield from self.container(depth)
         elif first in "-+.0123456789":
             yield from self.number()
@@ -43,8 +44,9 @@ class Values:
             yield from self.other()
 
     def container(self, depth: int) -> Reads[None]:
-        """Read a list, a tuple or an object."""
-        close, first, last = {"[": ("]", "[", "]"), "(": (")", "[", "]"), "{": ("}", "{", "}")}[self.source.take(1)]
+        """Read a list or an object."""
+        first = self.source.take(1)
+        close = "]" if first == "[" else "}"
         self.use(first)
         separator = ""
         self.source.hold()
@@ -65,7 +67,7 @@ class Values:
             self.source.hold()
             separator = ", "
         self.source.release()
-        self.use(last)
+        self.use(close)
 
     def number(self) -> Reads[None]:
         parts: list[str] = []
@@ -190,12 +192,13 @@ def json_number(text: str) -> str:
     """Return a number of Python as JSON. Raises NotACall."""
     if JSON_NUMBER.fullmatch(text):
         return text
-    try:
-        value = ast.literal_eval(text.replace("+", "", 1) if text.startswith("+") else text)
-        if isinstance(value, (int, float)):
+    if PYTHON_NUMBER.fullmatch(text):
+        try:
+            value = int(text) if text.lstrip("+-").replace("_", "").isdigit() else float(text)
+        except ValueError as error:  # underscores at wrong places, or more digits than Python reads
+            raise NotACall from error
+        if math.isfinite(value):
             return to_json(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
     raise NotACall
 
 

@@ -14,7 +14,7 @@ from .source import NotACall, Reads, Source
 CallReader = Callable[[Source, Writer, str, Tools], Reads[None]]
 NAME = re.compile(r"[\w.-]+")
 KEY = re.compile(r"\w+")
-BEGINS = frozenset("'\"[({-+.0123456789TFNtfn")  # what a value may begin with
+BEGINS = frozenset("'\"[{-+.0123456789TFNtfn")  # what a value may begin with
 
 
 def python_calls(*closes: str) -> CallReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Any
 
 from ...tokenizers.response_values import schema_types
 from .json_text import to_json
+from .literals import PythonValues
+from .source import NotACall, Source
 
 
 class Tools:
@@ -91,10 +92,7 @@ def structure(kind: type) -> Callable[[str], str | None]:
         value = literal(text)
         if not isinstance(value, kind):
             return None
-        try:
-            return any_value(text) or json.dumps(value, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):  # what only Python has, such as sets
-            return None
+        return any_value(text) or to_json(value)
 
     return read
 
@@ -120,9 +118,15 @@ def literal(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         pass
+    parts: list[str] = []
+    source = Source()
+    source.add(text)
+    source.ended = True
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        for _ in PythonValues(source, parts.append).value():
+            pass
+        return None if source.rest else json.loads("".join(parts))
+    except (NotACall, ValueError):  # ValueError: more digits than Python reads
         return None
 
 
