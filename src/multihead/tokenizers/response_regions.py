@@ -12,6 +12,7 @@ from .response_template import ResponseTemplate
 
 LOOK_BACK = 256  # characters before the place of reading that patterns may look back at
 TRIM = 4096  # characters that are read before the buffer is cut
+LONG_HOLD = 256  # characters that may be the beginning of a marker; more are searched again when there are 1/8 more
 
 
 @dataclass
@@ -50,12 +51,20 @@ class Regions:
         self.outside = template.outside
         self.buffer, self.at = "", 0
         self.region: Region | None = None  # an open one
-        self.empty_at: tuple[int, bool] | None = None  # a marker without a length was passed here
+        self.empty_at = -1  # where a marker without a length was passed
+        self.waiting: list[str] = []  # text that is not in the buffer yet
+        self.count = 0  # its characters
 
     def feed(self, text: str, *, last: bool = False) -> list[Step]:
         """Read a piece of text, the last one perhaps."""
+        self.waiting.append(text)
+        self.count += len(text)
+        held = len(self.buffer) - self.at
+        if held > LONG_HOLD and not last and self.count < held // 8:
+            return []
+        text, self.waiting, self.count = "".join(self.waiting), [], 0
         if self.at > TRIM:
-            self.buffer, self.at, self.empty_at = self.buffer[self.at - LOOK_BACK :], LOOK_BACK, None
+            self.buffer, self.at, self.empty_at = self.buffer[self.at - LOOK_BACK :], LOOK_BACK, -1
         self.buffer += text
         steps: list[Step] = []
         while True:
@@ -81,11 +90,10 @@ class Regions:
 
     def check_progress(self, match: Any) -> None:
         """Raise ChatTemplateError for opening markers that could be passed forever."""
-        here = (match.end(), True)
         if match.start() == match.end():
-            if self.empty_at == here:
+            if self.empty_at == match.end():
                 raise ChatTemplateError("The tokenizer's response_template has a field that opens with no text.")
-            self.empty_at = here
+            self.empty_at = match.end()
 
     def chunk(self, steps: list[Step], end: int) -> None:
         """Pass on text up to a place; text outside of all fields is dropped."""
