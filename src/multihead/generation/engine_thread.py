@@ -9,50 +9,36 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ..adapters import state
-from ..errors import InvalidInput, MultiheadError, UnsupportedOption, nearest
+from ..errors import InvalidInput, MultiheadError, nearest
 from ..runtime.turns import turn
-from .checks import check_strategies
-from .config import GenerationConfig
+from .checks import check_causal
 from .engine.cache_memory import default_cache_memory
+from .engine.saved_prefix import load_prefix, save_prefix
 from .engine.scheduler import Engine, EngineStatistics
-from .engine.sequence import Request
+from .engine_jobs import Box, RelayedListener, Task, aborted, answer, build_job, deliver, tell
 from .engine_request import Ended, EngineRequest, Event, NewToken, PromptRead
-from .generate import check_run, max_length, submit_job
+from .generate import submit_job
 from .hosts import attach_host, detach_host
-from .logits.grammar import FORMS, TextGrammar
-from .logprobs import LogprobsOptions, TokenLogprobs
-from .stopping import ABORT, Continuation
-from .strategies.base import GenerationJob, TokenListener
+from .logits.grammar import FORMS
+from .strategies.base import GenerationJob
 
 __all__ = ["Ended", "EngineRequest", "EngineStopped", "EngineThread", "Event", "NewToken", "PromptRead"]
 
+T = TypeVar("T")
 log = logging.getLogger("multihead.generation")
 STOPPED = "The engine of this model has stopped and answers no more requests."
 ADAPTERS = count()
 STALL = 0.15  # seconds that growing texts wait for a part of another prompt
-MAX_LOGPROBS = 256  # most likely tokens that are named with a token
-
-
-Box = queue.SimpleQueue[Callable[[], object] | tuple[int, BaseException | None]]  # calls, and ends of numbered jobs
 
 
 class EngineStopped(MultiheadError, RuntimeError):
     """The engine of a model has ended and answers no more requests."""
-
-
-@dataclass(eq=False)
-class Task:
-    """A job in the engine. `notify` tells its owner what a step has brought; False if nobody hears of it."""
-
-    job: GenerationJob
-    running: Request
-    notify: Callable[[Task], bool]
 
 
 class EngineThread:
@@ -174,14 +160,14 @@ class EngineThread:
         if name in self.adapters:
             raise InvalidInput(f"There is an adapter {name!r} already; unload it first.")
         own = f"served_{next(ADAPTERS)}"  # a name in the model has no dots
-        self._change(partial(add_adapter, self.model, own, source))
+        self._call(lambda engine: engine.change_model(partial(add_adapter, self.model, own, source)))
         self.adapters[name] = own
 
     def unload_adapter(self, name: str) -> None:
         """Remove an adapter. Requests that use it fail. Raises InvalidInput without such an adapter."""
         own = self._adapter(name)
         del self.adapters[name]
-        self._change(partial(self._remove_adapter, own))
+        self._call(lambda engine: engine.change_model(partial(self._remove_adapter, own)))
 
     def _adapter(self, name: str) -> str:
         """Return an adapter's name in the model."""
@@ -189,21 +175,36 @@ class EngineThread:
             raise InvalidInput(f"There is no adapter {name!r}. {nearest(name, self.adapters)}")
         return self.adapters[name]
 
-    def _change(self, change: Callable[[], None]) -> None:
-        """Change the model between two steps, in the engine's thread; return when it is done. Raises its error."""
-        done: Future[None] = Future()
+    def save_prompt(self, tokens: Sequence[int], path: str | os.PathLike[str], cache_salt: bytes = b"") -> int:
+        """Write the cache of a prompt's beginning to a file, for a later process; return its number of tokens.
+
+        Raises:
+            InvalidInput: nothing of it is cached. UnsupportedOption: the model keeps recurrent states.
+        """
+        return self._call(lambda engine: save_prefix(engine.runner(), tokens, Path(path), cache_salt))
+
+    def load_prompt(self, path: str | os.PathLike[str], cache_salt: bytes = b"") -> int:
+        """Load what `save_prompt` has written; return its number of tokens. Prompts that begin so need not read them.
+
+        Raises:
+            InvalidInput: a file of another model, precision, version or salt. CorruptFile, ModelNotFound: the file.
+            MemoryFull: it is larger than the cache. UnsupportedOption: the model keeps recurrent states.
+        """
+        return self._call(lambda engine: load_prefix(engine.runner(), Path(path), cache_salt))
+
+    def _call(self, action: Callable[[Engine], T]) -> T:
+        """Call a function between two steps, in the engine's thread; return its result. Raises its error."""
+        done: Future[T] = Future()
 
         def run() -> None:
             try:
                 with turn():
-                    self._running_engine.change_model(change)
+                    done.set_result(action(self._running_engine))
             except BaseException as error:
                 done.set_exception(error)
-            else:
-                done.set_result(None)
 
         self._put(run)
-        done.result()
+        return done.result()
 
     def close(self, *, drain: bool = False, timeout: float | None = None) -> None:
         """End all requests and the thread.
@@ -265,15 +266,25 @@ class EngineThread:
     def _prepare(self, request: EngineRequest) -> None:
         """Build the job of a request; called in a thread that may take its time."""
         try:
-            job = build_job(self.model, request)
+            job = self._build(request)
             self._put(lambda: self._submit(request, job))
         except Exception as error:
             fault = error
             self._put_or_call(lambda: tell(request, [Ended(error=fault)]))
 
+    def _build(self, request: EngineRequest) -> GenerationJob:
+        return build_job(self.model, request, self._longest)
+
+    @cached_property
+    def _longest(self) -> int | None:
+        """Positions that the model has learned. Raises UnsupportedConfig for a model that reads both ways."""
+        check_causal(self.model)  # slow, as it looks at every layer
+        longest: int | None = self.model.max_positions
+        return longest
+
     def _start(self, request: EngineRequest) -> None:
         try:
-            self._submit(request, build_job(self.model, request))
+            self._submit(request, self._build(request))
         except Exception as error:
             tell(request, [Ended(error=error)])
 
@@ -350,77 +361,3 @@ def add_adapter(model: Any, name: str, source: str | os.PathLike[str]) -> None:
     before = () if model.adapters is None else model.adapters.active
     model.load_adapter(source, name)
     state.activate(model, before)
-
-
-def build_job(model: Any, request: EngineRequest) -> GenerationJob:
-    """Return the job of a request. Raises InvalidInput and UnsupportedOption for what cannot be continued."""
-    prompt, config = request.prompt, request.config.computed()
-    check_strategies(config, request.extras)
-    check_logprobs(request)
-    limit = max_length(model, config, len(prompt), len(prompt))
-    check_run(model, [prompt], config, [len(prompt) + 1 if request.prompt_only else limit], None)
-    grammar = TextGrammar.from_config(config, request.extras.tokenizer, model.vocabulary)
-    return GenerationJob(
-        prompt, config, len(prompt) if request.prompt_only else limit, source=list(prompt), extras=request.extras,
-        grammar=grammar, listener=request, logprobs=LogprobsOptions(request.logprobs, request.prompt_logprobs),
-        device=model.device, tied=model.config.tie_word_embeddings,
-    )  # fmt: skip
-
-
-def check_logprobs(request: EngineRequest) -> None:
-    """Raise an error for log-probabilities that are not computed."""
-    for name in ("logprobs", "prompt_logprobs"):
-        count = getattr(request, name)
-        if count is not None and not 0 <= count <= MAX_LOGPROBS:
-            raise InvalidInput(f"{name} is a number from 0 to {MAX_LOGPROBS}, not {count}.")
-    if request.logprobs is not None and (request.config.num_beams or 1) > 1:
-        raise UnsupportedOption("Log-probabilities of new tokens are not told of beam search (num_beams above 1).")
-
-
-def aborted(results: Sequence[Continuation], config: GenerationConfig) -> list[Continuation]:
-    """Return the continuations of a request that is cancelled: those that have not ended end with "abort"."""
-    known = results or [Continuation() for _ in range(config.num_return_sequences or 1)]
-    return [Continuation(result, result.finish or ABORT) for result in known]
-
-
-def deliver(request: EngineRequest, task: Task) -> bool:
-    """Tell a request's listener what has happened; return False if it failed."""
-    events, request.events = request.events, []
-    request.admitted = task.running.admitted
-    if task.running.done:
-        error = task.running.error
-        events.append(Ended(task.job.results if error is None else (), error))
-    return not events or tell(request, events)
-
-
-def tell(request: EngineRequest, events: Sequence[Event]) -> bool:
-    """Call a request's listener; return False if it failed, which must not hurt other requests."""
-    if request.ended:
-        return True
-    request.ended = isinstance(events[-1], Ended)
-    try:
-        request.listener(events)
-    except Exception:
-        log.exception("The listener of a request failed.")
-        return False
-    return True
-
-
-def answer(box: Box, number: int, task: Task) -> bool:
-    """Tell the caller of `run_jobs` that a job has ended."""
-    if task.running.done:
-        box.put((number, task.running.error))
-    return True
-
-
-class RelayedListener:
-    """Calls a listener in the thread that waits for the job."""
-
-    def __init__(self, listener: TokenListener, box: Box) -> None:
-        self.listener, self.box = listener, box
-
-    def read_prompt(self, cached: int, logprobs: list[TokenLogprobs] | None) -> None:
-        self.box.put(partial(self.listener.read_prompt, cached, logprobs))
-
-    def add_token(self, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
-        self.box.put(partial(self.listener.add_token, index, token, logprobs))

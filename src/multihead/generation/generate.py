@@ -239,10 +239,7 @@ def check_run(
 ) -> None:
     """Raise an error for what a model cannot continue, or a streamer cannot show."""
     check_causal(model)
-    check_forward(model)
-    check_prompts(prompts, limits, model.max_positions)
-    check_ids(prompts, model.vocabulary)
-    check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
+    check_request(model, prompts, config, limits, model.max_positions)
     if streamer is not None and (len(prompts) > 1 or (config.num_return_sequences or 1) > 1):
         raise InvalidInput("A streamer shows one text; this batch has several.")
     if streamer is not None and (config.num_beams or 1) > 1:
@@ -260,6 +257,16 @@ class StreamerListener:
 
     def add_token(self, index: int, token: int, logprobs: TokenLogprobs | None) -> None:
         self.streamer.put(torch.tensor([token]))
+
+
+def check_request(
+    model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig, limits: Sequence[int], longest: int | None
+) -> None:
+    """Raise an error for prompts that a causal model cannot continue. `longest`: positions that it has learned."""
+    check_forward(model)
+    check_prompts(prompts, limits, longest)
+    check_ids(prompts, model.vocabulary)
+    check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
 
 
 def begin_stream(streamer: Any, prompt: Sequence[int]) -> StreamerListener | None:

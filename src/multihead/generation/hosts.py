@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
+from ..runtime.turns import holds_turn
 from .strategies.base import GenerationJob
 
 
@@ -35,7 +36,7 @@ def detach_host(model: Any, host: JobHost) -> None:
 
 
 def host_of(model: Any) -> JobHost | None:
-    """Return the running engine of a model; None without one, and in the engine's own thread."""
+    """Return the running engine of a model; None without one, and in a thread that must not wait for it."""
     known = _hosts.get(model) if _hosts else None
     host = None if known is None else known()
-    return None if host is None or host.thread is threading.current_thread() else host
+    return None if host is None or host.thread is threading.current_thread() or holds_turn() else host

@@ -35,6 +35,7 @@ from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.weights import initialize
 from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
+from ..runtime.turns import in_turn
 from .model_methods import ModelMethodsMixin
 from .pack_inputs import PackedInputs, pack_inputs, to_int64
 from .recompute_cache import run_with_cache
@@ -258,6 +259,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         rows = SequenceLayout.packed((states.shape[0],))
         return self.head(states, ForwardContext(positions_in_sequences(rows, states.device), rows))  # type: ignore[misc]
 
+    @in_turn
     def run(
         self,
         texts: Sequence[Sequence[int]],

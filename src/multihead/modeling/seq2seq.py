@@ -17,6 +17,7 @@ from ..nn.encoder_output import EncoderOutput
 from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.stack import EncoderDecoder
+from ..runtime.turns import in_turn
 from .load_pair import ChooseClass, load_pair
 from .pack_inputs import pack_inputs
 from .pretrained import PreTrainedModel
@@ -143,6 +144,7 @@ class SequenceToSequence(PreTrainedModel):
         )
         return self.encoder_output(hidden, read.layout.runs, read.ids)
 
+    @in_turn
     def encode_texts(self, texts: Sequence[Sequence[int]]) -> EncoderOutput:
         """Encode lists of ids, without padding."""
         ids, runs = pack_token_lists(texts, self.device)
@@ -154,6 +156,7 @@ class SequenceToSequence(PreTrainedModel):
         """Return the decoder's source, made of the encoder's hidden states (tokens, width)."""
         return EncoderOutput(self.backbone.bridge(hidden), runs, ids)
 
+    @in_turn
     def run(
         self,
         texts: Sequence[Sequence[int]],
@@ -214,6 +217,7 @@ class SequenceToSequence(PreTrainedModel):
         layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
         return layout.unpack(self.architecture.shift_right(layout.pack(ids), layout.runs, self.config))
 
+    @in_turn
     def encode_source(
         self,
         ids: Tensor | None,

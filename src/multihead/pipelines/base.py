@@ -19,6 +19,7 @@ from ..kernels.ragged import SequenceLayout
 from ..modeling import auto
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.embeddings import learned_positions
+from ..runtime.turns import turn
 from ..token_batches import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import AnswerStream, Metadata, with_metadata
@@ -196,7 +197,7 @@ class ForwardPipeline(Pipeline):
         outputs: list[Any] = [None] * len(inputs)
         for numbers in self.batches(inputs, o):
             batch = [inputs[number] for number in numbers]
-            with torch.inference_mode():
+            with torch.inference_mode(), turn():
                 found = self.forward_batch(batch, o)
             finite = all_finite(found)
             for number, output in zip(numbers, found, strict=True):

@@ -74,6 +74,9 @@ class CpuDecodeRunner(EagerRunner):
             return "the kernels do not compute the logits of its head"
         return "" if fits_cpu_decode(decoder, model.dtype) else decode_refusal(decoder, model.dtype)
 
+    def storage_changed(self) -> None:
+        self._stale = True
+
     def forward(self, batch: ForwardBatch) -> StepOutput:
         output = self._decode(batch) if batch.is_decode else None
         if output is None:

@@ -102,6 +102,9 @@ class DecodeRunner(Protocol):
     def reusable(self) -> bool:
         """True if the runner may serve the model's next `generate` too, with its storage and what it has compiled."""
 
+    def storage_changed(self) -> None:
+        """Learn that something else has written into the cache's storage."""
+
     def forward(self, batch: ForwardBatch) -> StepOutput:
         """Run one pass, or several decode steps; the caches of the sequences advance."""
 
@@ -130,6 +133,8 @@ class EagerRunner:
     @property
     def reusable(self) -> bool:
         return False
+
+    def storage_changed(self) -> None: ...
 
     def forward(self, batch: ForwardBatch) -> StepOutput:
         runs = SequenceLayout.packed(tuple(map(len, batch.tokens)))

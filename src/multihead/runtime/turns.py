@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FairLock:
@@ -20,6 +25,11 @@ class FairLock:
 
     def __exit__(self, *error: object) -> None:
         self.release()
+
+    @property
+    def is_own(self) -> bool:
+        """True in the thread that has the lock."""
+        return self._owner == threading.get_ident()
 
     def acquire(self) -> None:
         own = threading.get_ident()
@@ -65,3 +75,19 @@ def take_turns() -> None:
 def turn() -> FairLock | Unshared:
     """Return a context that holds the device for one pass; without effect unless `take_turns` was called."""
     return _turn
+
+
+def holds_turn() -> bool:
+    """Return whether this thread holds the device, so that it must not wait for a pass of another thread."""
+    return isinstance(_turn, FairLock) and _turn.is_own
+
+
+def in_turn(method: F) -> F:
+    """Decorate a method that runs one forward pass."""
+
+    @wraps(method)
+    def call(*values: Any, **named: Any) -> Any:
+        with _turn:
+            return method(*values, **named)
+
+    return call  # type: ignore[return-value]

@@ -179,6 +179,22 @@ class KVLayerCache:
             self.k, self.v = grown(self.k, self.k, rows), grown(self.v, self.v, rows)
             self._copy(copies)
 
+    def read_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of storage rows (rows,): (rows, key heads, width) each."""
+        self._write()
+        assert self.k is not None
+        assert self.v is not None
+        return self.k[rows], self.v[rows]
+
+    def put_rows(self, rows: Tensor, k: Tensor, v: Tensor, size: int) -> None:
+        """Write keys and values into storage rows (rows,). `size`: rows that storage must have.
+
+        Raises:
+            InvalidInput: they have another shape, dtype or device than what is cached.
+        """
+        self._write()
+        self.k, self.v = write_rows(grown(self.k, k, size), rows, k), write_rows(grown(self.v, v, size), rows, v)
+
     def _copy(self, copies: tuple[Tensor, Tensor] | None) -> None:
         """Copy source rows to target rows."""
         if copies is not None and self.k is not None and self.v is not None:

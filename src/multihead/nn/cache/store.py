@@ -297,6 +297,15 @@ class CachedSequence:
                     self.store.pools[window].release(block)
                 table.num_released += 1
 
+    def drop_invisible(self, blocks: int) -> None:
+        """Release what no token after the first `blocks` blocks sees."""
+        for window, table in self.tables.items():
+            while table.num_released < self._num_invisible(window, blocks):
+                block, table.blocks[table.num_released] = table.blocks[table.num_released], None
+                if block is not None:
+                    self.store.pools[window].release(block)
+                table.num_released += 1
+
     def publish(self, tokens: Sequence[int]) -> None:
         """Publish full blocks under the hashes of their prefixes, for other sequences. `tokens`: all tokens."""
         if not self.store.shares:
