@@ -17,6 +17,7 @@ from tests.serving.conftest import RunningServer
 
 CONTEXT = "The quick brown fox jumps over the lazy dog."
 QUESTION = "what jumps?"
+CHOICES = [{"value": "fox"}, {"value": "house"}]
 
 
 def pipe(task: str, folder: Path, **options: Any) -> Any:
@@ -209,6 +210,9 @@ class TestTasks:
         "text-generation": (CONTEXT, {"max_new_tokens": 4, "num_beams": 2}, "chat"),
         "feature-extraction": ("dog", {}, "encoder"),
         "sentence-similarity": ({"source_sentence": "dog", "sentences": ["fox"]}, {}, "encoder"),
+        "decision": (
+            {"input": CONTEXT, "questions": [{"type": "choice", "instructions": "it", "choices": CHOICES}]}, {}, "chat",
+        ),
         "text-ranking": ({"query": "dog", "documents": ["fox", "dog"]}, {"top_k": 1}, "reranker"),
     }  # fmt: skip
 
@@ -217,7 +221,7 @@ class TestTasks:
         assert answer.status_code == 200, answer.text
         return answer
 
-    @pytest.mark.parametrize("task", [task for task in TASKS if task != "decision"])
+    @pytest.mark.parametrize("task", list(TASKS))
     def test_by_name_with_and_without_a_model(self, task_server, task):
         inputs, parameters, model = self.ITEMS[task]
         chosen = self.ask(task_server, f"/pipeline/{task}", inputs, **parameters)

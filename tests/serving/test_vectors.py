@@ -19,6 +19,7 @@ import pytest
 
 import multihead
 from multihead import CrossEncoder, SentenceEncoder
+from multihead.pipelines.decision import systemone
 from tests.serving.conftest import RunningServer
 
 TEXTS = ["The quick brown fox jumps.", "A dog", "Schöne Grüße aus München!", "the lazy dog doesn't mind"]
@@ -300,6 +301,52 @@ class TestPooling:
         messages = [{"role": "user", "content": "Hello"}]
         chat = task_server.post("/tokenize", {"model": "chat", "messages": messages}).json()["tokens"]
         assert chat == tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+
+class TestDecisions:
+    QUESTIONS = [
+        {"type": "predicate", "instructions": "about a dog", "name": "dog"},
+        {"type": "choice", "instructions": "animal", "choices": [{"value": "fox"}, {"value": "dog"}]},
+        {"type": "score", "instructions": "speed", "levels": [{"label": "slow"}, {"label": "quick"}]},
+    ]
+
+    @pytest.mark.parametrize("model", ["judge", "encoder", "reranker", "chat"])
+    def test_answers_of_the_official_client_are_those_of_the_pipeline(self, client, task_models, chat_model, model):
+        folder = {**task_models, "chat": chat_model}[model]
+        questions = self.QUESTIONS[model == "chat" :]  # whose tokenizer has no Yes
+        own = multihead.pipeline("decision", folder, dtype="float32")({"input": "the fox", "questions": questions})
+        found = client.decisions.create(model=model, input="the fox", questions=questions)
+        assert found.model == model
+        for one, other in zip(found.answers, own["answers"], strict=True):
+            assert one.type == other["type"]
+            if one.type == "predicate":
+                close(one.probability, other["probability"])
+            else:
+                expected = [row["probability"] for row in other["probabilities"]]
+                close([row.probability for row in one.probabilities], expected)
+        assert found.usage.total_tokens == own.metadata.tokens
+
+    def test_system_one(self, task_server, chat_model):
+        questions = {"dog": {"type": "choice", "instructions": "What is it?", "criteria": {"dog": None, "fox": None}}}
+        answer = task_server.post("/v1/systemone", {"model": "chat", "state": "the fox", "questions": questions})
+        read = systemone.read_request({"state": "the fox", "questions": questions})
+        own = multihead.pipeline("decision", chat_model, dtype="float32")(read.input, scoring="labels")
+        expected = read.answer(own["answers"], own.metadata.tokens)
+        found, own_answer = answer.json()["answers"]["dog"], expected["answers"]["dog"]
+        close(list(found["probabilities"].values()), list(own_answer["probabilities"].values()))
+        assert answer.json()["usage"] == expected["usage"]
+
+    def test_what_is_wrong_is_named(self, client, task_server):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.decisions.create(model="judge", input="x", questions=[{"type": "choice", "instructions": "x"}])
+        assert refused.value.param == "questions[0].choices"
+        with pytest.raises(openai.BadRequestError, match="chat cannot answer this"):
+            client.decisions.create(model="chat", input="x", questions=self.QUESTIONS)
+        with pytest.raises(openai.BadRequestError, match="safety_identifier"):
+            client.decisions.create(model="judge", input="x", questions=self.QUESTIONS, safety_identifier="me")
+        answer = task_server.post("/v1/systemone", {"state": "x", "questions": {"a": {"type": "x"}}})
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", "questions", "a", "type"]
 
 
 class TestBatches:

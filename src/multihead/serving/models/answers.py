@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import UnsupportedConfig, UnsupportedTokenizer
 from ...pipelines.answers import Failure, Metadata
 from ...pipelines.base import ForwardPipeline, Pipeline
 from ...pipelines.streaming_batcher import (
@@ -15,8 +17,11 @@ from ...pipelines.streaming_batcher import (
     prepare_window,
     valid_inputs,
 )
+from ..errors import ApiError
 from .batcher import Times
 from .served_model import ServedModel
+
+log = logging.getLogger("multihead.serving")
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,13 @@ class PipelinePass:
 
     @property
     def single(self) -> bool:
+        """True if the pipeline's forward is one pass; others compare inputs, or read what they share once."""
         return type(self.pipe).forward is ForwardPipeline.forward
 
-    def __call__(self, inputs: Sequence[ModelInput]) -> Sequence[Any]:
-        """Return the output of each input, or its error."""
-        return self.pipe.forward(inputs, self.options)
+    def __call__(self, groups: Sequence[Sequence[ModelInput]]) -> list[Sequence[Any]]:
+        """Return the output of each input of each group, or its error."""
+        outputs = iter(self.pipe.forward([each for group in groups for each in group], self.options))
+        return [[next(outputs) for _ in group] for group in groups]
 
 
 @dataclass
@@ -51,9 +58,16 @@ class Answered:
 async def answer(model: ServedModel, pipe: Pipeline, items: Sequence[Any], options: Mapping[str, Any]) -> Answered:
     """Return the answers of a pipeline. Raises the error of the first item that has no answer."""
     with model.batcher.admit(count_characters(list(items))):
-        if isinstance(pipe, ForwardPipeline):
-            return await forward(model, pipe, items, options)
-        return await model.in_writer(lambda: write(pipe, items, options))
+        try:
+            if isinstance(pipe, ForwardPipeline):
+                return await forward(model, pipe, items, options)
+            return await model.in_writer(lambda: write(pipe, items, options))
+        except (UnsupportedConfig, UnsupportedTokenizer) as error:  # which name files of this machine
+            log.warning("%s cannot answer a request for %s: %s", model.id, pipe.task, error)
+            raise ApiError(
+                f"{model.id} cannot answer this request for {pipe.task}: its config or tokenizer lacks what it needs. "
+                "Name another model.", param="model", code="wrong_task",
+            ) from None  # fmt: skip
 
 
 async def forward(
@@ -64,13 +78,16 @@ async def forward(
     o = await batcher.in_thread(lambda: pipe.resolve_options(**options))
     window = await batcher.in_thread(lambda: prepare_window(pipe, 0, items, o))
     raise_first(window.inputs)
-    inputs = [each for own in valid_inputs(window) for each in own]
-    outputs = await batcher.compute(PipelinePass(pipe, o), inputs, [len(each.ids) for each in inputs], times)
+    run, items_inputs = PipelinePass(pipe, o), valid_inputs(window)
+    # what one pass computes may be cut anywhere; other pipelines get all inputs of an item at once
+    groups = [[each] for own in items_inputs for each in own] if run.single else [own for own in items_inputs if own]
+    lengths = [sum(len(each.ids) for each in group) for group in groups]
+    outputs = await batcher.compute(run, groups, lengths, times)
 
     def finish() -> Answered:
-        metadata, left = pipe.start_metadata(), iter(outputs)
-        groups: Iterator[Any] = ([next(left) for _ in own] for own in valid_inputs(window))
-        answers = list(postprocess_window(pipe, window, 0, groups, o, metadata))
+        metadata, left = pipe.start_metadata(), (output for group in outputs for output in group)
+        by_item: Iterator[Any] = ([next(left) for _ in own] for own in items_inputs)
+        answers = list(postprocess_window(pipe, window, 0, by_item, o, metadata))
         raise_first(answers)
         return Answered(answers, metadata, times)
 

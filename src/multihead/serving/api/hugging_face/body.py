@@ -12,6 +12,7 @@ BY_KEYS = (  # keys of `inputs` -> task, the first whose keys are all there
     (("question", "documents"), "retrieval-augmented-generation"),
     (("question", "context"), "question-answering"),
     (("table",), "table-question-answering"),
+    (("input", "questions"), "decision"),
     (("source_sentence",), "sentence-similarity"),
     (("query",), "text-ranking"),
     (("text_pair",), "text-classification"),
