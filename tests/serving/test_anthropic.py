@@ -9,7 +9,10 @@ HELLO = [{"role": "user", "content": "Hello"}]
 GREEDY = {"temperature": 0}  # no argument of the client any more, but a field of the interface
 WEATHER = {
     "name": "weather", "description": "Tells the weather.",
-    "input_schema": {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]},
+    "input_schema": {
+        "type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"],
+        "additionalProperties": False,
+    },
 }  # fmt: skip
 
 
@@ -104,3 +107,15 @@ def test_json_of_a_schema(client):
         model="chat", max_tokens=40, messages=HELLO, output_config={"format": {"type": "json_schema", "schema": schema}}
     )
     assert found.content[0].text.replace(" ", "").replace("\n", "") in ('{"a":1}', '{"a":2}')
+
+
+def test_a_call_that_is_demanded_is_a_block(client):
+    asked = {"model": "chat", "max_tokens": 200, "messages": HELLO, "tools": [WEATHER], "extra_body": GREEDY}
+    choice = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
+    whole = client.messages.create(**asked, tool_choice=choice)
+    with client.messages.stream(**asked, tool_choice=choice) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        (block,) = message.content
+        assert (message.stop_reason, block.type, block.name) == ("tool_use", "tool_use", "weather")
+        assert block.input["city"] in ("Oslo", "Rome")

@@ -13,13 +13,13 @@ from ..errors import ApiError
 from ..models.served_model import ServedModel
 from ..parsers import CallDelta, OutputParser, ParsedDelta, choose_parser
 from ..request_info import info_of
+from .answer_forms import answer_form
 from .prompts import Template, chat_prompt, template_text
 from .reasoning_budget import reasoning_budget
 from .request import GenerationRequest
 from .sampling import Sampling, generation_request
 from .stream import Generation, start
 from .text import Delta, TokenInfo
-from .tool_forms import tool_form
 from .tools import Tool, ToolChoice
 
 PROMPT_END = 256  # tokens at the end of a prompt that may open reasoning
@@ -140,7 +140,10 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
         )  # fmt: skip
 
     parsers = [parser() for _ in range(asked.sampling.n)]
-    sampling = tool_form(asked.sampling, parsers[0], tools, asked.choice, asked.parallel_calls)
+    form = answer_form(
+        model, parsers[0], asked.sampling.form, tools, asked.choice, parallel=asked.parallel_calls, strict=asked.strict
+    )
+    sampling = replace(asked.sampling, form=form)
     made = generation_request(model, prompt, sampling, parsers[0].kept_tokens)
     if (budget := asked.reasoning_budget) is not None:
         limit = reasoning_budget(model.tokenizer, parsers[0], len(made.prompt), budget, asked.budget_name)

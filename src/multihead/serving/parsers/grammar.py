@@ -39,15 +39,37 @@ def tool_grammar(
         raise InvalidInput(
             f"Calls in the format {name!r} cannot be constrained. Formats that can be: {', '.join(GRAMMARS)}."
         )
-    ends = {getattr(tokenizer, "eos_token", None)}
-    ids = {one: tokenizer.convert_tokens_to_ids(one) for one in special_tokens(tokenizer) if one not in ends}
-    rules = Rules(ids)
+    rules = Rules(token_ids(tokenizer))
     calls = GRAMMARS[name](rules, chosen_schemas(tools, choice))
     start = free_or_call(rules, calls, parallel) if choice == "auto" else forced_call(rules, calls, parallel)
+    return behind_reasoning(start, rules.lines, tokenizer, reasoning_ends)
+
+
+def behind_reasoning(start: str, lines: Sequence[str], tokenizer: Any, reasoning_ends: Sequence[str]) -> str:
+    """Return the grammar of an answer that may begin inside reasoning.
+
+    Args:
+        start: expression of what follows the reasoning. lines: its rules. reasoning_ends: markers that end it; none
+            for an answer that does not begin inside.
+    """
+    rules = Rules(token_ids(tokenizer))
+    rules.lines = list(lines)  # names of rules have their number
     if reasoning_ends:
         thoughts = rules.choice([rules.free_until(end) for end in reasoning_ends])
         start = f"{thoughts} /\\s*/ ({start})"
     return "\n".join([f"start: {start}", *rules.lines, ""])
+
+
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """Return the ids of the tokens inside an answer that are no text for llguidance.
+
+    These are special tokens, and all added ones that look like `<think>`, whatever the tokenizer's file says.
+    """
+    ends = {getattr(tokenizer, "eos_token", None)}
+    added = [token.content for token in (getattr(tokenizer, "added_tokens_decoder", None) or {}).values()]
+    marks = [text for text in added if text.startswith("<") and text.endswith(">")]
+    names = dict.fromkeys([*special_tokens(tokenizer), *marks])
+    return {one: tokenizer.convert_tokens_to_ids(one) for one in names if one not in ends}
 
 
 def forced_call(rules: Rules, calls: CallRules, parallel: bool) -> str:
