@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -272,3 +274,8 @@ def test_unknown_names_are_refused():
 def test_tools_that_are_not_offered_are_reported_as_they_are():
     text = '<tool_call>{"name": "other", "arguments": {}}</tool_call>'
     assert read(parser_of("hermes", tools=TOOLS[:1]), text)[2] == [("other", "{}")]
+
+
+def test_parsers_import_no_torch():
+    code = "import sys, multihead.serving.parsers; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -184,6 +184,17 @@ def test_several_calls_are_written_where_they_may_be(words):
         assert not Writer(words, tool_grammar("hermes", TOOLS, choice, False), 0).put(two.strip())
 
 
+def test_arguments_without_a_schema_are_not_invented(words):
+    for parameters, fits in (
+        ({"properties": {}}, False),
+        ({"type": "object"}, True),
+        ({"properties": {"a": {}}}, False),
+    ):
+        tools = [{"name": "f", "parameters": parameters}]
+        text = '<tool_call>\n{"name": "f", "arguments": {"b": 1}}\n</tool_call>'
+        assert Writer(words, tool_grammar("hermes", tools, "required", False), 0).put(text) is fits
+
+
 def test_a_forced_call_follows_open_reasoning(words):
     parser = parser_of("hermes", "qwen3", tools=TOOLS, prompt="assistant:<think>\n")
     grammar = tool_grammar("hermes", TOOLS, "required", False, reasoning_ends=parser.reasoning_ends)
