@@ -25,6 +25,7 @@ INTERFACES = (  # modules of `api`, each with ROUTES
     "health",
     "metrics",
     "admin",
+    "adapters",
     "models",
     "inspect",
     "openai",

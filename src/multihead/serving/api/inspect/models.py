@@ -19,6 +19,7 @@ from ...models.tasks import main_task
 from ...routing import route
 from ...settings import ModelSettings
 from ...state import ServerState, state_of
+from ..models import public_source
 
 HIDDEN = ("id2label", "label2id", "task_specific_params")  # of a config: long, and said elsewhere
 MAX_LABELS = 200
@@ -28,7 +29,8 @@ def listed(settings: ModelSettings, state: ServerState) -> dict[str, Any]:
     """Return what is known of a model without loading it."""
     model = state.models.loaded.get(settings.id)
     out: dict[str, Any] = {
-        "id": settings.id, "aliases": list(settings.aliases), "source": settings.source.partition("#sha256=")[0],
+        "id": settings.id, "aliases": list(settings.aliases),
+        "source": public_source(settings.source.partition("#sha256=")[0]),
         "status": "loaded" if model else "failed" if settings.id in state.models.failed else "unloaded",
     }  # fmt: skip
     if model is None:
