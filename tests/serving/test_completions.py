@@ -1,0 +1,151 @@
+"""/v1/completions through the official client, against the library's own numbers."""
+
+from __future__ import annotations
+
+import math
+
+import openai
+import pytest
+import torch
+
+from multihead import AutoModelForCausalLM, AutoTokenizer
+
+TEXT = "The quick brown fox"
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def model(chat_model):
+    return AutoModelForCausalLM.from_pretrained(chat_model).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(chat_model):
+    return AutoTokenizer.from_pretrained(chat_model)
+
+
+def complete(client, **options):
+    return client.completions.create(**{"model": "chat", "prompt": TEXT, "max_tokens": 8, "temperature": 0, **options})
+
+
+def test_greedy_texts_are_those_of_generate(client, model, tokenizer):
+    ids = tokenizer([TEXT], return_tensors="pt").input_ids
+    new = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    assert complete(client).choices[0].text == tokenizer.decode(new)
+
+
+def test_a_stream_has_the_text_of_the_whole_completion(client):
+    asked = {"prompt": [TEXT, "Hello"], "n": 2, "temperature": 1, "seed": 3, "logprobs": 1, "echo": True}
+    whole = complete(client, **asked)
+    texts, tokens, offsets = [""] * 4, [[], [], [], []], [[], [], [], []]
+    for chunk in complete(client, **asked, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            tokens[choice.index] += choice.logprobs.tokens
+            offsets[choice.index] += choice.logprobs.text_offset
+    assert texts == [choice.text for choice in whole.choices]
+    assert tokens == [choice.logprobs.tokens for choice in whole.choices]
+    assert offsets == [choice.logprobs.text_offset for choice in whole.choices]
+    assert all(text.startswith(prompt) for text, prompt in zip(texts, [TEXT, TEXT, "Hello", "Hello"], strict=True))
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_prompt_is_scored_as_the_model_does(client, model, tokenizer, limit):
+    found = complete(client, echo=True, max_tokens=limit, logprobs=2).choices[0]
+    ids = tokenizer([TEXT], return_tensors="pt").input_ids
+    with torch.no_grad():
+        scores = model(input_ids=ids).logits[0].log_softmax(-1)
+    expected = scores[:-1].gather(1, ids[0, 1:, None]).flatten().tolist()
+    length = ids.shape[1]
+    assert found.logprobs.token_logprobs[0] is None
+    assert found.logprobs.token_logprobs[1:length] == pytest.approx(expected, abs=1e-4)
+    assert len(found.logprobs.tokens) == length + limit
+    best = scores[:-1].max(-1).values.tolist()
+    assert [max(top.values()) for top in found.logprobs.top_logprobs[1:length]] == pytest.approx(best, abs=1e-4)
+    assert "".join(found.logprobs.tokens[:length]) == TEXT
+    assert [TEXT[begin:] for begin in found.logprobs.text_offset[:length]] == [
+        "".join(found.logprobs.tokens[place:length]) for place in range(length)
+    ]
+
+
+def test_prompts_are_texts_or_tokens(client, tokenizer):
+    ids = tokenizer.encode_ids([TEXT])[0]
+    texts = {complete(client, prompt=prompt).choices[0].text for prompt in (TEXT, [TEXT], ids, [ids])}
+    assert len(texts) == 1
+    assert [choice.index for choice in complete(client, prompt=[ids, ids[:2]], n=2, temperature=1).choices] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+
+
+def test_the_best_of_several_has_the_highest_mean_logprob(client):
+    asked = {"temperature": 1, "seed": 7, "max_tokens": 6}
+    drafts = complete(client, **asked, n=5, logprobs=0).choices
+    means = {
+        choice.text: sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs) for choice in drafts
+    }
+    best = complete(client, **asked, best_of=5)
+    assert best.choices[0].text == max(means, key=means.get)
+    assert best.usage.completion_tokens == 30
+
+
+def test_beam_search_finds_what_generate_finds(client, model, tokenizer):
+    ids = tokenizer([TEXT], return_tensors="pt").input_ids
+    rows = model.generate(ids, max_new_tokens=6, num_beams=3, num_return_sequences=3, do_sample=False)
+    found = complete(client, max_tokens=6, n=3, extra_body={"use_beam_search": True})
+    assert [choice.text for choice in found.choices] == tokenizer.batch_decode(rows[:, ids.shape[1] :])
+
+
+def test_prompts_are_cut_where_it_is_asked_for(client, tokenizer):
+    found = complete(client, extra_body={"truncate_prompt_tokens": 2, "return_token_ids": True}).choices[0]
+    assert found.prompt_token_ids == tokenizer.encode_ids([TEXT])[0][-2:]
+    assert len(found.token_ids) == 8
+
+
+def test_end_tokens_may_be_ignored_and_added(client, tokenizer):
+    first = complete(client, max_tokens=1, extra_body={"return_token_ids": True}).choices[0].token_ids[0]
+    found = complete(client, extra_body={"stop_token_ids": [first], "return_token_ids": True}).choices[0]
+    assert (found.text, found.finish_reason, found.token_ids) == ("", "stop", [first])
+    end = {str(tokenizer.eos_token_id): 100}
+    assert complete(client, logit_bias=end).choices[0].finish_reason == "stop"
+    ignored = complete(client, logit_bias=end, extra_body={"ignore_eos": True})
+    assert (ignored.choices[0].finish_reason, ignored.usage.completion_tokens) == ("length", 8)
+
+
+def test_logprobs_are_finite_where_a_token_cannot_come(client):
+    found = complete(client, logprobs=20, extra_body={"allowed_token_ids": [5, 6]}).choices[0]
+    assert all(math.isfinite(value) for top in found.logprobs.top_logprobs for value in top.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"suffix": "end"}, "suffix"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [[]]}, None),
+        ({"prompt": [999999]}, "prompt"),
+        ({"prompt": ["a"] * 3000}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"best_of": 2, "n": 3}, "best_of"),
+        ({"best_of": 2, "stream": True}, "best_of"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"use_beam_search": True, "stream": True}, "stream"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 9999}, "truncate_prompt_tokens"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids"),
+        ({"unheard": 1}, "unheard"),
+    ],
+)
+def test_what_is_not_computed_is_refused_by_name(client, change, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, extra_body=change)
+    assert (caught.value.param or "").split("[")[0] == (param or "")
