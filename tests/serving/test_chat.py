@@ -379,3 +379,24 @@ def test_the_api_of_async_clients(server):
     chunks = asyncio.run(ask())
     assert chunks[-1].choices[0].finish_reason in ("length", "stop")
     assert {chunk.model for chunk in chunks} == {"chat"}
+
+
+def test_the_prompt_of_a_conversation_is_told(server, client):
+    found = server.post("/apply-template", {"model": "chat", "messages": HELLO, "tools": [WEATHER]}).json()["prompt"]
+    assert found.startswith("<|im_start|>system")
+    assert found.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.real
+def test_a_real_model_answers(real_server):
+    client = openai.OpenAI(base_url=f"{real_server.url}/v1", api_key="none")
+    asked = {"model": "smollm2", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    whole = client.chat.completions.create(**asked, temperature=0, max_tokens=24)
+    assert "Paris" in whole.choices[0].message.content
+    chunks = list(client.chat.completions.create(**asked, temperature=0, max_tokens=24, stream=True))
+    assert joined(chunks)["content"] == whole.choices[0].message.content
+    found = client.chat.completions.parse(**asked, response_format=Answer, temperature=0, max_tokens=40)
+    assert isinstance(found.choices[0].message.parsed, Answer)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**asked, tools=[WEATHER])
+    assert caught.value.param == "tools"

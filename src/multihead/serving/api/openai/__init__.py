@@ -5,5 +5,6 @@ from __future__ import annotations
 from .chat import ROUTES as CHAT
 from .completions import ROUTES as COMPLETIONS
 from .responses import ROUTES as RESPONSES
+from .template import ROUTES as TEMPLATE
 
-ROUTES = [*CHAT, *COMPLETIONS, *RESPONSES]
+ROUTES = [*CHAT, *COMPLETIONS, *RESPONSES, *TEMPLATE]
