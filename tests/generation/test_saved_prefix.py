@@ -25,6 +25,10 @@ def saved(case, folder):
     return folder
 
 
+def model_of(folder):
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
 def opened(folder, **options):
     return EngineThread(AutoModelForCausalLM.from_pretrained(folder, **options), memory=1 << 24)
 
@@ -92,3 +96,31 @@ def test_recurrent_states_are_not_saved(tmp_path):
     with pytest.raises(UnsupportedOption, match="recurrent"):
         engine.save_prompt(PROMPT, tmp_path / "file")
     engine.close()
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma3"])
+def test_all_prompts_are_known_after_a_restart_to_their_salts_alone(case, tmp_path):
+    folder, path = saved(case, tmp_path / "model"), tmp_path / "cache.safetensors"
+    first = opened(folder)
+    texts = {salt: [salt[0] % 80 + 4] * 70 + PROMPT[:60] for salt in (b"a", b"b")}
+    for salt, text in texts.items():
+        Asked(first, text, config(3), cache_salt=salt).wait()
+    count = first.save_cache(path)
+    first.close()
+    second = opened(folder)
+    assert second.load_cache(path) == count
+    assert second.load_cache(path) == 0  # all are known
+    for salt, text in texts.items():
+        known, unknown = (Asked(second, text, config(12), cache_salt=one) for one in (salt, b"c"))
+        assert known.results == unknown.results == generate_tokens(model_of(folder), [text], config(12))
+        assert (known.prompt.cached_tokens, unknown.prompt.cached_tokens) == (128, 0)
+        second._call(lambda engine: engine.store.evict_idle())
+        assert second.load_cache(path) == count
+    memory = second._call(lambda engine: engine.store.bytes_for(64))
+    small = EngineThread(AutoModelForCausalLM.from_pretrained(folder), memory=memory)
+    assert 0 < small.load_cache(path) < count
+    assert small.cache_usage == 0
+    small.close()
+    with pytest.raises(InvalidInput, match="another salt"):
+        second.load_prompt(path)
+    second.close()

@@ -19,6 +19,7 @@ from ..errors import InvalidInput, MultiheadError, nearest
 from ..runtime.turns import turn
 from .checks import check_causal
 from .engine.cache_memory import default_cache_memory
+from .engine.saved_cache import load_cache, save_cache
 from .engine.saved_prefix import load_prefix, save_prefix
 from .engine.scheduler import Engine, EngineStatistics
 from .engine_jobs import Box, RelayedListener, Task, aborted, answer, build_job, deliver, tell
@@ -131,13 +132,13 @@ class EngineThread:
         box: Box = queue.SimpleQueue()
         keys = [object() for _ in jobs]
         errors: list[BaseException | None] = [None] * len(jobs)
-        left = len(jobs)
+        sent = left = 0
         try:
-            for number, (key, job) in enumerate(zip(keys, jobs, strict=True)):
-                if job.listener is not None:
-                    job.listener = RelayedListener(job.listener, box)
-                self._put(partial(self._submit_job, key, job, box, number))
-            while left:
+            while sent < len(jobs) or left:
+                # a call with many jobs leaves room for requests that come after it
+                while sent < len(jobs) and left < max(self.max_sequences // 2, 1):
+                    self._send(keys[sent], jobs[sent], box, sent)
+                    sent, left = sent + 1, left + 1
                 told = box.get()
                 if isinstance(told, tuple):
                     errors[told[0]], left = told[1], left - 1
@@ -148,6 +149,12 @@ class EngineThread:
                 self._inbox.put(partial(self._cancel, key))
             raise
         return errors
+
+    def _send(self, key: object, job: GenerationJob, box: Box, number: int) -> None:
+        """Queue a job of `run_jobs`."""
+        if job.listener is not None:
+            job.listener = RelayedListener(job.listener, box)
+        self._put(partial(self._submit_job, key, job, box, number))
 
     def load_adapter(self, name: str, source: str | os.PathLike[str]) -> None:
         """Load a LoRA adapter for requests that name it; the model itself computes as before.
@@ -191,6 +198,18 @@ class EngineThread:
             MemoryFull: it is larger than the cache. UnsupportedOption: the model keeps recurrent states.
         """
         return self._call(lambda engine: load_prefix(engine.runner(), Path(path), cache_salt))
+
+    def save_cache(self, path: str | os.PathLike[str]) -> int:
+        """Write all cached beginnings of prompts to a file; return the number of blocks. Raises as `save_prompt`."""
+        return self._call(lambda engine: save_cache(engine.runner(), Path(path)))
+
+    def load_cache(self, path: str | os.PathLike[str]) -> int:
+        """Load what `save_cache` has written, as far as it has room; return the number of blocks.
+
+        Raises:
+            InvalidInput, CorruptFile, ModelNotFound, UnsupportedOption: as `load_prompt`.
+        """
+        return self._call(lambda engine: load_cache(engine.runner(), Path(path)))
 
     def _call(self, action: Callable[[Engine], T]) -> T:
         """Call a function between two steps, in the engine's thread; return its result. Raises its error."""

@@ -84,6 +84,9 @@ class ServerSettings:
     keep_alive_interval: float = setting(15.0, "Seconds between comments in a silent event stream.")
     # models
     kv_cache_memory: int | None = setting(None, "Size of the KV cache of a model.", bytes=True)
+    prompt_cache: Path | None = setting(
+        None, "Folder where a model's cached prompts are kept from one run of the server to the next."
+    )
     model_memory: int | None = setting(
         None, "Size of all loaded models; the one used least recently makes room for another.", bytes=True
     )

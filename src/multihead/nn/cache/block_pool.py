@@ -145,6 +145,12 @@ class BlockPool:
     def find(self, prefix: bytes) -> int | None:
         return self._blocks_by_hash.get(prefix)
 
+    @property
+    def published(self) -> dict[bytes, int]:
+        """Published blocks by their prefix hashes: idle ones first, in the order of their eviction."""
+        used = [block for block in self._hashes if block not in self._idle]
+        return {self._hashes[block]: block for block in (*self._idle, *used)}
+
     def clear(self) -> None:
         """Forget all blocks; none may be in use."""
         assert not self.num_used

@@ -21,6 +21,7 @@ from ..settings import ModelSettings, ServerSettings
 from ..token_texts import TokenTexts
 from .batcher import Batcher, BatchStats
 from .memory import weight_bytes
+from .prompt_cache import keep_prompts, restore_prompts
 from .tasks import main_task
 
 T = TypeVar("T")
@@ -98,6 +99,8 @@ class ServedModel:
         """Start the engine that generates for all requests and pipelines of this model."""
         server = self.server
         self._engine = EngineThread(self.model, memory=server.kv_cache_memory, max_sequences=server.max_running)
+        if server.prompt_cache is not None and self.generates:
+            restore_prompts(self._engine, server.prompt_cache, self.id)
         return self._engine
 
     @property
@@ -176,4 +179,6 @@ class ServedModel:
             self._batcher.close()
         self._writers.shutdown(wait=False, cancel_futures=True)
         if self._engine is not None:
+            if self.server.prompt_cache is not None and self.generates and self._engine.alive:
+                keep_prompts(self._engine, self.server.prompt_cache, self.id)
             self._engine.close()
