@@ -13,7 +13,6 @@ export class RequestError extends Error {
 const ADVICE = {
   401: "Enter an API key (key symbol, at the bottom of the menu).",
   403: "This key may not do that. Use another one.",
-  404: "Choose another model, or ask whoever runs the server.",
   413: "Send a shorter text.",
   429: "The server is busy. Wait a moment and try again.",
   500: "The server's log has the cause.",
@@ -37,7 +36,7 @@ async function failure(response) {
     param = error?.param ?? null;
   } catch { /* no JSON */ }
   const wait = response.headers.get("Retry-After");
-  const advice = wait && response.status === 429 ? `Try again in ${wait} s.` : ADVICE[response.status] ?? "";
+  const advice = wait && response.status === 429 ? `Try again in ${wait} s.` : param === "model" ? "Choose another model." : ADVICE[response.status] ?? "";
   return new RequestError(message || `The server answered ${response.status} ${response.statusText}.`, { status: response.status, advice, param });
 }
 

@@ -70,8 +70,8 @@ export class HeadView {
     const { queries, keys } = this.found;
     const height = Math.max(queries.length, keys.length) * LINE;
     const canvas = h("canvas.lines", { "aria-hidden": "true" });
-    const column = (tokens, side) => h("div.token-column", { role: "list" }, tokens.map((text, at) => h(side === "left" ? "button" : "span", {
-      type: side === "left" ? "button" : null, role: "listitem", style: { height: `${LINE}px` }, ...(side === "left" ? {
+    const column = (tokens, side) => h("div.token-column", { role: "group", "aria-label": side === "left" ? "Tokens" : "What they look at" }, tokens.map((text, at) => h(side === "left" ? "button" : "span", {
+      type: side === "left" ? "button" : null, style: { height: `${LINE}px` }, ...(side === "left" ? {
         onmouseenter: () => this.light(at), onfocus: () => this.light(at), onmouseleave: () => this.light(null), onblur: () => this.light(null) } : {}) }, mono(text))));
     this.parts = { canvas, left: column(queries, "left"), right: column(keys, "right"), height };
     fill(this.box, h("div.line-view", { style: { height: `${height}px` } }, this.parts.left, canvas, this.parts.right));

@@ -74,7 +74,7 @@ function showMenu() {
     else if (seen.has(entry[0])) groups.at(-1).push(link(entry));
   }
   fill(byId("tabs"), groups.filter((group) => group.length).map((group) => h("div.group", {}, group)));
-  const side = built.get(shown)?.side ?? null;
+  const side = built.get(shown)?.sideNode ?? null;
   if (side !== sideShown) fill(byId("side-more"), side);
   sideShown = side;
   const problem = models.error;

@@ -26,7 +26,7 @@ export class ChatTab {
     this.picker = new ModelPicker("chat", ["chat"], () => this.showGauge());
     this.library = new Library({ onopen: (each) => this.openConversation(each), onnew: () => this.begin() });
     this.library.onrename = () => this.showTitle();
-    this.side = this.library.node;
+    this.sideNode = this.library.node; // below the tabs
     this.log = h("div.chat-log", { role: "log", "aria-live": "off", "aria-label": "Messages" });
     this.scroller = h("div.chat-scroll", { tabIndex: -1 }, this.log);
     this.frame = tabFrame({ title: "Chat", picker: this.picker, actions: [
@@ -194,6 +194,7 @@ export class ChatTab {
     this.library.current = this.conversation.id;
     this.showAll();
     this.showRunning();
+    this.library.save(this.conversation);
     this.scroller.scrollTop = this.scroller.scrollHeight;
     const view = this.views.get(message.id);
     view.mode = "read";

@@ -21,7 +21,7 @@ export const ownLabels = {
   lead: "The labels that a classifier was trained for, such as positive and negative.",
   fields: [{ name: "text", label: "Text", placeholder: "A text to classify" }],
   examples: [{ text: "Warm, funny and beautifully acted." }, { text: "Two hours of my life that I will never get back." }, { text: "The plot is thin, but the pictures are stunning." }],
-  request: ({ text }, model) => inference(model, text, { top_k: model.labels?.length ? Math.min(model.labels.length, 20) : 20 }),
+  request: ({ text }, model) => inference(model, "text-classification", text, { top_k: model.labels?.length ? Math.min(model.labels.length, 20) : 20 }),
   show: (answer) => scoreBars(rowsOf(answer)),
   call: ({ text }, model) => ({ task: "text-classification", model: model.source, inputs: text, options: { top_k: null } }),
 };
@@ -35,7 +35,7 @@ export const givenLabels = {
     { name: "several", label: "True may be", kind: "select", options: [["one", "one label"], ["several", "several labels"]], value: "one" },
   ],
   examples: [{ text: "The rocket reached orbit after a nine minute flight.", labels: "sport, politics, science, cooking" }, { text: "Stir the onions until they are golden.", labels: "sport, politics, science, cooking" }],
-  request: ({ text, labels, several }, model) => inference(model, text, { candidate_labels: list(labels), ...(several === "several" ? { multi_label: true } : {}) }),
+  request: ({ text, labels, several }, model) => inference(model, "zero-shot-classification", text, { candidate_labels: list(labels), ...(several === "several" ? { multi_label: true } : {}) }),
   show: (answer) => scoreBars(rowsOf(answer)),
   call: ({ text, labels, several }, model) => ({ task: "zero-shot-classification", model: model.source, inputs: text, options: { candidate_labels: list(labels), ...(several === "several" ? { multi_label: true } : {}) } }),
 };

@@ -35,7 +35,7 @@ export const answerFromText = {
   lead: "The answer is a part of the text, or none.",
   fields: [{ name: "question", label: "Question", kind: "line", placeholder: "Who stayed in orbit?" }, { name: "context", label: "Text", rows: 8, placeholder: "A text that may hold the answer" }],
   examples: [{ question: "Who stayed in orbit?", context: MOON }, { question: "When did they land?", context: MOON }, { name: "One without an answer", values: { question: "How much did the rocket cost?", context: MOON } }],
-  request: ({ question, context }, model) => inference(model, { question, context }, model.task === "question-answering" ? { top_k: 5, handle_impossible_answer: true, no_answer: true } : {}),
+  request: ({ question, context }, model) => inference(model, "question-answering", { question, context }, model.task === "question-answering" ? { top_k: 5, handle_impossible_answer: true, no_answer: true } : {}),
   show: showAnswers,
   call: ({ question, context }, model) => ({ task: "question-answering", model: model.source, inputs: { question, context } }),
 };
@@ -64,7 +64,7 @@ export const answerFromTable = {
   lead: "Look-ups, counts, sums, averages, extremes and comparisons are computed from the cells.",
   fields: [{ name: "query", label: "Question", kind: "line", placeholder: "Which city is the largest?" }, { name: "table", label: "Table", rows: 6, placeholder: "City | People\nRome | 2,800,000", hint: "Paste from a sheet, or write cells with | or commas between them." }],
   examples: [{ query: "Which city has the most people?", table: "City | Country | People\nLisbon | Portugal | 545,000\nRome | Italy | 2,750,000\nVienna | Austria | 2,000,000" }],
-  request: ({ query, table }, model) => inference(model, { query, table: readTable(table) }),
+  request: ({ query, table }, model) => inference(model, "table-question-answering", { query, table: readTable(table) }),
   show: showTable,
   call: ({ query, table }, model) => ({ task: "table-question-answering", model: model.source, inputs: { query, table: readTable(table) } }),
 };
@@ -91,7 +91,7 @@ export const entitiesTab = () => new TaskTab({ id: "entities", title: "Entities"
   key: "entities", name: "Entities", tasks: ["token-classification"], lead: "Names of people, places and organizations, or what the model was trained to mark.",
   fields: [{ name: "text", label: "Text", rows: 6, placeholder: "A text with names" }],
   examples: [{ text: "Ada Lovelace worked with Charles Babbage in London." }],
-  request: ({ text }, model) => inference(model, text, { aggregation_strategy: "simple" }),
+  request: ({ text }, model) => inference(model, "token-classification", text, { aggregation_strategy: "simple" }),
   show: showEntities,
   call: ({ text }, model) => ({ task: "token-classification", model: model.source, inputs: text, options: { aggregation_strategy: "simple" } }),
 }] });
@@ -107,7 +107,7 @@ export const maskTab = () => new TaskTab({ id: "fill-mask", title: "Fill mask", 
   key: "mask", name: "Fill mask", tasks: ["fill-mask"], lead: "Words for each gap of a text. Write ___ for a gap, or the model's own mask.",
   fields: [{ name: "text", label: "Text", placeholder: "The capital of France is ___." }, { name: "top", label: "Words", kind: "number", value: "8", min: 1, max: 50 }],
   examples: [{ text: "The capital of France is ___." }],
-  request: ({ text, top }, model) => inference(model, text.replaceAll("___", model.mask ?? "[MASK]"), { top_k: Number(top) || 8 }),
+  request: ({ text, top }, model) => inference(model, "fill-mask", text.replaceAll("___", model.mask ?? "[MASK]"), { top_k: Number(top) || 8 }),
   show: showMasks,
   call: ({ text, top }, model) => ({ task: "fill-mask", model: model.source, inputs: text.replaceAll("___", model.mask ?? "[MASK]"), options: { top_k: Number(top) || 8 } }),
 }] });

@@ -11,8 +11,8 @@ import { readSetting, writeSetting } from "../storage.js";
 import { linkButton, tabFrame } from "../tab.js";
 
 /** Return the request of a task in the shape of Hugging Face's inference interface. */
-export const inference = (model, inputs, parameters = {}) => ({
-  path: `models/${encodeURIComponent(model.id)}`,
+export const inference = (model, task, inputs, parameters = {}) => ({
+  path: `models/${encodeURIComponent(model.id)}/pipeline/${task}`,
   body: Object.keys(parameters).length ? { inputs, parameters } : { inputs },
 });
 

@@ -26,7 +26,7 @@ export const translation = {
     { name: "target", label: "To", kind: "line", short: true, optional: true, placeholder: "the model's language" },
   ],
   examples: [{ name: "Run an example", values: { text: "The children were playing happily in the garden.\n\n- Could you tell me where the train station is?\n- The next train leaves at 9:45." } }],
-  request: (values, model) => inference(model, values.text, translateParameters(values)),
+  request: (values, model) => inference(model, "translation", values.text, translateParameters(values)),
   show: (answer) => { const text = first(answer).translation_text ?? first(answer).generated_text; return paper(text, counted(words(text), "word")); },
   call: ({ text, source, target }, model) => ({ task: source && target ? `translation_${source}_to_${target}` : "translation", model: model.source, inputs: text }),
 };
@@ -40,7 +40,7 @@ export const summary = {
     { name: "words", label: "Words at most", kind: "number", min: 1, max: 5000 },
   ],
   examples: [{ name: "Run an example", values: { text: ARTICLE, sentences: "2" } }],
-  request: ({ text, sentences, words: most }, model) => inference(model, text, given({ sentences: sentences && Number(sentences), max_words: most && Number(most) })),
+  request: ({ text, sentences, words: most }, model) => inference(model, "summarization", text, given({ sentences: sentences && Number(sentences), max_words: most && Number(most) })),
   show: (answer, values) => {
     const text = first(answer).summary_text ?? first(answer).generated_text;
     return paper(text, `${counted(words(text), "word")}, ${Math.round((100 * words(text)) / Math.max(1, words(values.text)))} % of the text`);
