@@ -187,6 +187,11 @@ def test_text_that_is_no_call_stays_content(name, text):
         assert read(parser_of(name), text, cuts) == ("", text, [])
 
 
+def test_an_answer_in_json_does_not_wait_for_its_end():
+    parser = parser_of("llama3_json")
+    assert parser.feed('{"name": "Anna", "age": 3').content == '{"name": "Anna", "age": 3'
+
+
 def test_without_tools_a_call_is_content():
     for name, text in CALLS[:3]:
         assert read(parser_of(name, tools=None), text) == ("", text, [])
@@ -200,7 +205,12 @@ def test_arguments_that_break_off_keep_what_was_valid():
     text = '<tool_call>{"name": "f", "arguments": {"a": 1}\n</tool_call>\nHi'  # the last bracket is missing
     assert read(parser_of("hermes"), text) == ("", "Hi", [("f", '{"a": 1}')])
     text = '[TOOL_CALLS][{"name": "f", "arguments": {}}, {"nam'
-    assert read(parser_of("mistral"), text) == ("", '{"nam', [("f", "{}")])
+    assert read(parser_of("mistral"), text) == ("", ', {"nam', [("f", "{}")])
+    call = "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
+    text = f"<｜tool▁calls▁begin｜>{call}<｜tool▁call▁begin｜>oops"
+    assert read(parser_of("deepseek_v31"), text) == ("", "<｜tool▁call▁begin｜>oops", [("now", "{}")])
+    text = "<tool_call><function=now></function> <function=oops </tool_call>"
+    assert read(parser_of("qwen3_coder"), text) == ("", "<function=oops </tool_call>", [("now", "{}")])
 
 
 def test_line_breaks_inside_json_strings_become_escapes():

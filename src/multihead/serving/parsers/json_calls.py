@@ -44,7 +44,6 @@ def another(source: Source) -> Reads[bool]:
     yield from source.expect(";", ",", space=True)
     if not (yield from source.follows("{", space=True)):
         raise NotACall
-    source.release()
     return True
 
 
@@ -54,6 +53,7 @@ def read_list(source: Source, out: Writer, bare: bool) -> Reads[None]:
         return
     while True:
         yield from read_call(source, out, bare)
+        source.hold()
         if (yield from source.expect(",", "]", space=True)) == "]":
             return
 
@@ -76,6 +76,8 @@ def read_call(source: Source, out: Writer, bare: bool) -> Reads[None]:
         while True:
             yield from source.space()
             key = yield from json_string(source)
+            if bare and key not in (*NAMES, *ARGUMENTS, *OTHERS):  # other JSON, which need not wait for its end
+                raise NotACall
             yield from source.expect(":", space=True)
             yield from source.space()
             yield from call.value(key)

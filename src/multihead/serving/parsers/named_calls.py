@@ -58,9 +58,9 @@ def deepseek(source: Source, out: Writer, marker: str, tools: Tools) -> Reads[No
         if fenced:
             yield from source.accept(FENCE, space=True)
         yield from source.accept(DEEPSEEK_END, space=True)
+        source.hold()
         if (yield from source.accept(DEEPSEEK_CALL, DEEPSEEK_ALL_END, space=True)) != DEEPSEEK_CALL:
             return
-        source.hold()
 
 
 def kimi(source: Source, out: Writer, marker: str, tools: Tools) -> Reads[None]:
@@ -73,9 +73,9 @@ def kimi(source: Source, out: Writer, marker: str, tools: Tools) -> Reads[None]:
         yield from source.expect(KIMI_ARGUMENTS, space=True)
         yield from read_arguments(source, out, name.removeprefix("functions.").rpartition(":")[0] or name)
         yield from source.accept(KIMI_END, space=True)
+        source.hold()
         if (yield from source.accept(KIMI_CALL, KIMI_ALL_END, space=True)) != KIMI_CALL:
             return
-        source.hold()
 
 
 def read_arguments(source: Source, out: Writer, name: str) -> Reads[None]:

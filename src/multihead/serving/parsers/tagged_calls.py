@@ -42,9 +42,9 @@ class Tags:
         while True:
             yield from self.read_call(source, out, tools)
             following = (self.block[1], self.call[0]) if self.call[0] else (self.block[1],)
+            source.hold()
             if (yield from source.accept(*following, space=True)) in ("", self.block[1]):
                 return
-            source.hold()
 
     def read_call(self, source: Source, out: Writer, tools: Tools) -> Reads[None]:
         """Read one call from its name on. Raises NotACall for other text, and where it breaks off."""
