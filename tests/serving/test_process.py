@@ -16,11 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from multihead.cli.serve import as_yaml, command, read_settings
 from multihead.errors import InvalidInput, MultiheadError, UnsupportedOption
 from multihead.serving.settings import ServerSettings
+from multihead.serving.settings_file import settings_from
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 5}
 
@@ -166,6 +168,14 @@ def test_options_win_over_the_config_file(tmp_path: Path) -> None:
 def test_wrong_entries_are_named(text: str, kind: type[MultiheadError], message: str, tmp_path: Path) -> None:
     with pytest.raises(kind, match=message):
         settings_of(text, tmp_path).check()
+
+
+def test_the_config_file_of_the_docs_is_right() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    entries = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    settings = settings_from(entries).check()
+    assert [model.id for model in settings.models] == ["HuggingFaceTB/SmolLM2-360M-Instruct", "chat", "org/llama"]
+    assert settings.model_memory == 24 << 30
 
 
 def test_print_config_writes_what_the_options_say(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ...models.choice import model_for, task_of
 from ...routing import route
 from ...state import state_of
 from ..openai.chat import chat_completions
+from ..openai.chat_body import ChatBody
 from .body import InferenceBody, checked_task
 from .errors import inference_error
 from .tasks import answer_task
@@ -62,7 +63,7 @@ async def chat_by_model(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/models/{name:path}/v1/chat/completions", chat_by_model),
+    route("/models/{name:path}/v1/chat/completions", chat_by_model, bodies=[ChatBody]),
     route("/models/{name:path}/pipeline/{task}", by_task, shape=inference_error, bodies=[InferenceBody]),
     route("/pipeline/{task}", by_task, shape=inference_error, bodies=[InferenceBody]),
     route("/models/{name:path}", by_model, shape=inference_error, bodies=[InferenceBody]),

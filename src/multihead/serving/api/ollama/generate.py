@@ -86,4 +86,7 @@ async def respond(request: Request, body: OllamaBody, answer: Answer) -> Respons
     )
 
 
-ROUTES = [route("/api/chat", chat, shape=ollama_error), route("/api/generate", generate, shape=ollama_error)]
+ROUTES = [
+    route("/api/chat", chat, shape=ollama_error, bodies=[OllamaChatBody]),
+    route("/api/generate", generate, shape=ollama_error, bodies=[GenerateBody]),
+]

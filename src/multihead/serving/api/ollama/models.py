@@ -120,5 +120,6 @@ async def version(request: Request) -> Response:
 
 ROUTES = [
     route("/api/tags", tags, ("GET",), ollama_error), route("/api/ps", processes, ("GET",), ollama_error),
-    route("/api/show", show, shape=ollama_error), route("/api/version", version, ("GET",), ollama_error),
+    route("/api/show", show, shape=ollama_error, bodies=[ShowBody]),
+    route("/api/version", version, ("GET",), ollama_error),
 ]  # fmt: skip

@@ -33,4 +33,4 @@ async def responses(request: Request) -> Response:
     )
 
 
-ROUTES = [route("/v1/responses", responses, shape=openai_error)]
+ROUTES = [route("/v1/responses", responses, shape=openai_error, bodies=[ResponsesBody])]
