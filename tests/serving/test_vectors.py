@@ -177,8 +177,9 @@ class TestOllama:
         close(client.embeddings("encoder", "A dog").embedding, expected[1])
         with pytest.raises(ollama.ResponseError, match="at most 24"):
             client.embed("encoder", LONG, truncate=False)
-        with pytest.raises(ollama.ResponseError, match="options"):
-            client.embed("encoder", "A dog", options={"num_ctx": 8})
+        assert client.embed("encoder", LONG, options={"num_ctx": 8}, keep_alive="5m").prompt_eval_count == 8
+        with pytest.raises(ollama.ResponseError, match=r"options.top_k"):
+            client.embed("encoder", "A dog", options={"top_k": 8})
 
 
 class TestTextEmbeddingsInference:

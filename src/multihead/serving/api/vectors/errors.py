@@ -1,4 +1,4 @@
-"""Shapes of errors: Cohere's, TEI's, and Ollama's."""
+"""Shapes of errors: Cohere's and TEI's."""
 
 from __future__ import annotations
 
@@ -23,8 +23,3 @@ def tei_error(error: ApiError) -> JSONResponse:
     elif status == 500:
         status = 424
     return JSONResponse({"error": str(error), "error_type": TEI_TYPES.get(status, "Validation")}, status, error.headers)
-
-
-def ollama_error(error: ApiError) -> JSONResponse:
-    """Return an error as Ollama does."""
-    return JSONResponse({"error": str(error)}, error.status, error.headers)
