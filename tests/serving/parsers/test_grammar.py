@@ -184,6 +184,19 @@ def test_several_calls_are_written_where_they_may_be(words):
         assert not Writer(words, tool_grammar("hermes", TOOLS, choice, False), 0).put(two.strip())
 
 
+@pytest.mark.parametrize("name", ["hermes", "qwen3_coder", "pythonic"])
+def test_definitions_of_a_schema_are_followed(name, words):
+    schema = {
+        "properties": {"a": {"$ref": "#/$defs/one"}}, "required": ["a"],
+        "$defs": {"one": {"type": "object", "properties": {"b": {"const": 7}}, "required": ["b"],
+                          "additionalProperties": False}},
+    }  # fmt: skip
+    tools = [{"name": "weather.get:now-1", "parameters": schema}]
+    text = Writer(words, tool_grammar(name, tools, "required", False), 1).finish()
+    ((found, arguments),) = read(parser_of(name, tools=tools), text)[2]
+    assert (found, json.loads(arguments)) == ("weather.get:now-1", {"a": {"b": 7}})
+
+
 def test_arguments_without_a_schema_are_not_invented(words):
     for parameters, fits in (
         ({"properties": {}}, False),
@@ -214,6 +227,8 @@ def test_a_forced_call_follows_open_reasoning(words):
         ("qwen3_coder", {"properties": {"a": {"type": "string", "pattern": "^a$"}}}, "'f'.*pattern"),
         ("pythonic", {"properties": {}, "patternProperties": {}}, "'f'.*patternProperties"),
         ("gemma4", {"properties": {"a": {"type": "array", "minItems": 1}}}, "'f'.*minItems"),
+        ("pythonic", {"properties": {"file-path": {}}}, "'f'.*'file-path'"),
+        ("qwen3_coder", {"properties": {"a>b": {}}}, "'f'.*'a>b'"),
         ("gemma4", {"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, "'f'.*one type"),
     ],
 )  # fmt: skip

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import named_calls as named
+from . import python_calls
 from .grammar_rules import Rules
 from .grammar_values import marked_object, properties_of, raw_value
+from .source import KEY
 from .tagged_calls import DSML, DSML_V4, GLM, MINIMAX, QWEN, SEED, Tags
 
 Schemas = Mapping[str, Mapping[str, Any]]  # name of a function -> schema of its arguments
@@ -126,7 +128,9 @@ def tagged(tags: Tags) -> Build:
     def build(rules: Rules, schemas: Schemas) -> CallRules:
         calls = []
         for name, schema in schemas.items():
-            items = [(parameter(rules, name, key, one), needed) for key, one, needed in properties_of(name, schema)]
+            items = [
+                (parameter(rules, name, key, one), needed) for key, one, needed in properties_of(name, schema, KEY)
+            ]
             head = rules.literal(tags.call[0] + name + tags.call[1] + line)
             body = " ".join(item if needed else f"({item})?" for item, needed in items)
             calls.append(f"{head} {body} {rules.literal(tags.call[2])}" if tags.call[2] else f"{head} {body}")
@@ -144,7 +148,8 @@ def tagged(tags: Tags) -> Build:
 def python_call(rules: Rules, name: str, schema: Mapping[str, Any], before: str = "") -> str:
     """Return the expression of `name(key=value)`, whose values are JSON, behind some text."""
     items = [
-        (f"{rules.literal(f'{key}=')} {rules.json(one)}", needed) for key, one, needed in properties_of(name, schema)
+        (f"{rules.literal(f'{key}=')} {rules.json(one)}", needed)
+        for key, one, needed in properties_of(name, schema, python_calls.KEY)
     ]
     return f'{rules.literal(f"{before}{name}(")} {rules.listed(items, ", ")} ")"'
 
@@ -156,7 +161,7 @@ def python_list(begin: str, end: str) -> Build:
         first = rules.choice([python_call(rules, name, schema, "[") for name, schema in schemas.items()])
         call = rules.choice([python_call(rules, name, schema) for name, schema in schemas.items()])
         close = rules.literal(f"]{end}")
-        return CallRules(begin, f"{first} {close}", f'{first} (", " {call})* {close}', bare=r"\[[\w.-]+\(")
+        return CallRules(begin, f"{first} {close}", f'{first} (", " {call})* {close}', bare=r"\[[\w.:-]+\(")
 
     return build
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,13 +10,17 @@ from ...errors import InvalidInput
 from ...tokenizers.response_values import schema_types
 from .grammar_rules import Rules
 from .json_text import to_json
+from .literals import MARKED_KEY
 
 NOTES = frozenset(("title", "description", "default", "examples", "nullable", "$comment", "deprecated", "readOnly"))
 DEFINITIONS = ("$defs", "definitions")
 
 
-def properties_of(tool: str, schema: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
+def properties_of(tool: str, schema: Mapping[str, Any], names: re.Pattern[str]) -> list[tuple[str, Any, bool]]:
     """Return name, schema and necessity of each argument.
+
+    Args:
+        names: pattern of the names that the format can write.
 
     Raises:
         InvalidInput: a schema of more than properties, which formats without JSON cannot keep to.
@@ -26,6 +31,9 @@ def properties_of(tool: str, schema: Mapping[str, Any]) -> list[tuple[str, Any, 
     found = dict(schema.get("properties") or {})
     if needed - set(found):
         raise unsupported(tool, f"required arguments without a schema ({', '.join(sorted(needed - set(found)))})")
+    for name in found:
+        if not names.fullmatch(name):
+            raise unsupported(tool, f"an argument called {name!r}")
     shared = {name: schema[name] for name in DEFINITIONS if name in schema}
     return [(name, with_definitions(one, shared), name in needed) for name, one in found.items()]
 
@@ -87,7 +95,7 @@ def marked_object(rules: Rules, tool: str, schema: Mapping[str, Any], quotes: st
     """Return the expression of an object in Gemma's notation. Raises InvalidInput."""
     items = [
         (f"{rules.literal(f'{name}:')} {marked_value(rules, tool, name, one, quotes)}", needed)
-        for name, one, needed in properties_of(tool, schema)
+        for name, one, needed in properties_of(tool, schema, MARKED_KEY)
     ]
     return rules.rule(f'"{{" {rules.listed(items, ",")} "}}"', "object")
 

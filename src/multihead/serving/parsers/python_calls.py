@@ -12,7 +12,7 @@ from .schemas import Tools
 from .source import NotACall, Reads, Source
 
 CallReader = Callable[[Source, Writer, str, Tools], Reads[None]]
-NAME = re.compile(r"[\w.-]+")
+NAME = re.compile(r"[\w.:-]+")
 KEY = re.compile(r"\w+")
 BEGINS = frozenset("'\"[{-+.0123456789TFNtfn")  # what a value may begin with
 
