@@ -237,6 +237,13 @@ def test_a_schema_that_cannot_be_kept_to_is_refused_by_the_tools_name(name, para
         tool_grammar(name, [{"name": "f", "parameters": parameters}], "required", False)
 
 
+def test_a_response_template_is_constrained_by_the_format_of_the_chat_template(tmp_path):
+    tokenizer = with_special(tmp_path, ["<|im_end|>"])
+    tokenizer.chat_template = "{{ tools }}<tool_call>"
+    named = tool_grammar("hermes", TOOLS, "required", True, tokenizer=tokenizer)
+    assert tool_grammar("hf", TOOLS, "required", True, tokenizer=tokenizer) == named
+
+
 def test_what_no_grammar_is_for_is_refused():
     for name, tools, choice in (
         ("hf", TOOLS, "auto"), ("hermes", TOOLS, "none"), ("hermes", TOOLS, {"name": "f"}), ("hermes", [], "auto"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InvalidInput, UnsupportedOption, nearest
-from .choice import special_tokens
+from .choice import HF, chat_template, special_tokens, tool_parser_of
 from .grammar_formats import GRAMMARS, CallRules
 from .grammar_rules import Rules
 from .grammar_values import DEFINITIONS, NOTES
@@ -27,8 +27,9 @@ def tool_grammar(
     """Return a Lark grammar of llguidance's dialect, under which an answer has only calls that fit the schemas.
 
     Args:
-        name: a tool parser. choice: "auto" allows other text, and constrains what follows the marker of a call;
-            "required" begins with a call; `{"name": ...}` begins with a call of that tool. parallel: several calls.
+        name: a tool parser; for "hf", the format whose markers the tokenizer's chat template holds.
+        choice: "auto" allows other text, and constrains what follows the marker of a call; "required" begins with a
+            call; `{"name": ...}` begins with a call of that tool. parallel: several calls.
         tokenizer: the model's own, whose special tokens are no text. reasoning_ends: markers that end the reasoning in
             which the answer begins (`OutputParser.reasoning_ends`); what comes before is free.
 
@@ -36,9 +37,11 @@ def tool_grammar(
         InvalidInput: a tool whose schema cannot be kept to, a tool that does not exist, a format without a grammar.
         UnsupportedOption: the llguidance library is not installed.
     """
+    if name == HF:
+        name = tool_parser_of(chat_template(tokenizer), None)
     if name not in GRAMMARS:
         raise InvalidInput(
-            f"Calls in the format {name!r} cannot be constrained. Formats that can be: {', '.join(GRAMMARS)}."
+            f"Calls in the format {name or HF!r} cannot be constrained. Formats that can be: {', '.join(GRAMMARS)}."
         )
     rules = Rules(token_ids(tokenizer))
     calls = GRAMMARS[name](rules, chosen_schemas(tools, choice))
