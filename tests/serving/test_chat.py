@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 
 import httpx
 import openai
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from multihead import AutoTokenizer
+from multihead.runtime.turns import turn
+from multihead.serving.generation.text import ContinuationText
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {
@@ -351,6 +355,43 @@ def test_a_full_queue_is_refused_at_once(server, client, monkeypatch):
             complete(client)
     assert caught.value.code == "queue_full"
     assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+def test_a_request_past_its_time_is_ended(server, client, monkeypatch):
+    model = server.state.models.loaded["chat"]
+    monkeypatch.setattr(model, "server", replace(model.server, request_timeout=0.3))
+    with turn(), pytest.raises(openai.APIStatusError) as caught:  # no engine makes a step meanwhile
+        complete(client)
+    assert (caught.value.status_code, caught.value.code) == (408, "timeout")
+    assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+def test_a_silent_stream_has_comments(server, monkeypatch):
+    model = server.state.models.loaded["chat"]
+    monkeypatch.setattr(model, "server", replace(model.server, keep_alive_interval=0.05))
+    body = {"model": "chat", "messages": HELLO, "max_tokens": 2, "stream": True}
+    with ExitStack() as stalled:
+        stalled.enter_context(turn())
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+            lines = response.iter_lines()
+            assert next(line for line in lines if line.startswith(":")) == ": keep-alive"
+            stalled.close()
+            assert "data: [DONE]" in list(lines)
+
+
+def test_an_error_inside_a_stream_is_raised_by_the_client(client, monkeypatch):
+    add = ContinuationText.add
+
+    def fail(self, *args):
+        if self.num_tokens == 3:
+            raise ValueError("/secret/path")
+        add(self, *args)
+
+    monkeypatch.setattr(ContinuationText, "add", fail)
+    with pytest.raises(openai.APIError) as caught:
+        list(complete(client, stream=True))
+    assert "secret" not in str(caught.value)
+    assert caught.value.type == "server_error"
 
 
 def test_many_requests_at_once_are_answered_as_alone(client):

@@ -104,18 +104,24 @@ class Generation:
         self._engine.submit(asked)
 
     def _receive(self, submission: Submission, events: Sequence[Event]) -> None:
-        clock = self.clock
-        clock.started = clock.started or submission.request.admitted
+        try:
+            self._read(submission, events)
+        except Exception as error:  # nobody else would hear of it, and the request would wait for ever
+            self._error = self._error or error
+            self._begun.set()
+        if not submission.ended and all(choice.finish is not None for choice in submission.choices):
+            self._engine.cancel(submission.request)
+        self._wake.set()
+
+    def _read(self, submission: Submission, events: Sequence[Event]) -> None:
+        self.clock.started = self.clock.started or submission.request.admitted
         for event in events:
             if isinstance(event, NewToken):
-                clock.token(submission.choices[event.index].index)
+                self.clock.token(submission.choices[event.index].index)
             error = submission.receive(event)
             self._error = self._error or error
             if not isinstance(event, PromptRead):
                 self._begun.set()
-        if not submission.ended and all(choice.finish is not None for choice in submission.choices):
-            self._engine.cancel(submission.request)
-        self._wake.set()
 
     @property
     def choices(self) -> list[ContinuationText]:
