@@ -11,12 +11,18 @@ BYTES = {letter: byte for byte, letter in LETTERS.items()}  # GPT-2's letters fo
 
 
 class TokenTexts:
-    """Tokens of a tokenizer as bytes."""
+    """Tokens of a tokenizer as bytes.
+
+    Attributes:
+        special: tokens that are no text: those with a role, and those that the tokenizer's file calls special.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._added = tokenizer.backend.get_added_tokens_decoder()
         self._letters = "ByteLevel" in repr(tokenizer.backend.decoder)
+        own = {number for number, token in self._added.items() if token.special}
+        self.special = frozenset(own | {number for number in tokenizer.all_special_ids if number is not None})
         self.bytes = lru_cache(maxsize=100_000)(self._bytes)
 
     def _bytes(self, token: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
 
 from ...generation.engine_thread import Ended, EngineRequest, Event, NewToken, PromptRead
 from ...generation.stopping import ABORT, Continuation
@@ -78,11 +77,18 @@ class Generation:
         self._timer = self._loop.call_later(model.server.request_timeout, self._expire)
         self._error: BaseException | None = None
         self._submissions: list[Submission] = []
-        special = special_tokens(model.tokenizer)
+        try:
+            self._submit_all()
+        except BaseException:
+            self.close()
+            raise
+
+    def _submit_all(self) -> None:
+        tokenizer, special = self.model.tokenizer, self.model.token_texts.special
         choices = 0
-        for source, request in enumerate(requests):
+        for source, request in enumerate(self.requests):
             for group in [range(request.n)] if request.beams else [range(n, n + 1) for n in range(request.n)]:
-                texts = [ContinuationText(model.tokenizer, request, choices + n, special) for n in range(len(group))]
+                texts = [ContinuationText(tokenizer, request, choices + n, special) for n in range(len(group))]
                 choices += len(group)
                 self._submit(request, source, texts, group[0])
 
@@ -148,7 +154,8 @@ class Generation:
     def _prompts(self) -> list[PromptRead]:
         """Return what is known of each prompt: by its first choice, since the others share its cache."""
         first = {each.source: each for each in reversed(self._submissions)}
-        return [first[number].prompt or PromptRead(0) for number in range(len(self.requests))]
+        reads = [first[number].prompt if number in first else None for number in range(len(self.requests))]
+        return [read or PromptRead(0) for read in reads]
 
     async def first(self, seconds: float) -> None:
         """Wait for the first token, but not longer than some seconds. Raises the error of a request."""
@@ -169,9 +176,9 @@ class Generation:
                 await self._event()
                 for choice in choices:
                     if (delta := choice.take()) is not None:
-                        yield delta
                         if delta.finish is not None:
                             self._info.finish_reason = delta.finish.reason
+                        yield delta
                 choices = [choice for choice in choices if not choice.taken]
         finally:
             self.close()
@@ -180,16 +187,17 @@ class Generation:
         """Wait for events that have not been looked at. Raises ApiError past the time limit, and a request's error."""
         await self._wake.wait()
         self._wake.clear()
-        self._raise()
         if self._late:
             raise ApiError(
                 "The request took longer than this server allows. Ask for fewer tokens.", 408, code="timeout",
                 headers={"x-should-retry": "false"},
             )  # fmt: skip
+        self._raise()
 
     def _expire(self) -> None:
         self._late = True
         self._wake.set()
+        self.close()
 
     def close(self) -> None:
         """End what still runs, and give the places back."""
@@ -226,10 +234,3 @@ async def start(
     except BaseException:
         slots.release()
         raise
-
-
-def special_tokens(tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that are no text: those with a role, and those that the tokenizer's file calls special."""
-    added = tokenizer.backend.get_added_tokens_decoder()
-    own = {number for number, token in added.items() if token.special}
-    return frozenset(own | {number for number in tokenizer.all_special_ids if number is not None})

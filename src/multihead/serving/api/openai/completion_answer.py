@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....generation.streaming import Detokenizer
-from ...generation.stream import Generation, special_tokens
+from ...generation.stream import Generation
 from ...generation.text import Delta, TokenInfo
 from ...sse import DONE, event
 from ...token_texts import TokenTexts
@@ -133,7 +133,7 @@ class CompletionAnswer:
             return Echo()
         if prompt not in self._echoes:
             ids = self.generation.requests[prompt].prompt
-            text, begins = token_begins(self.model.tokenizer, ids)
+            text, begins = token_begins(self.model.tokenizer, ids, self.texts.special)
             given = self.body.prompts[prompt]
             # the first token has no log-probability
             rows: list[tuple[float | None, Any]] = [(None, ()), *self.generation.prompt_logprobs[prompt]]
@@ -166,9 +166,9 @@ class CompletionAnswer:
         return {**found, self.texts.key(each.token): finite(each.logprob)}
 
 
-def token_begins(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[int]]:
-    """Return the text of tokens without special ones, and the characters before each token."""
-    hidden, detokenizer, text, begins = special_tokens(tokenizer), Detokenizer(tokenizer), "", list[int]()
+def token_begins(tokenizer: Any, ids: Sequence[int], hidden: frozenset[int]) -> tuple[str, list[int]]:
+    """Return the text of tokens without hidden ones, and the characters before each token."""
+    detokenizer, text, begins = Detokenizer(tokenizer), "", list[int]()
     for token in ids:
         begins.append(len(text))
         if token not in hidden:

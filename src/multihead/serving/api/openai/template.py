@@ -21,4 +21,4 @@ async def apply_template(request: Request) -> Response:
     return JSONResponse({"prompt": model.tokenizer.decode(ids)})
 
 
-ROUTES = [route("/apply-template", apply_template)]
+ROUTES = [route("/apply-template", apply_template, bodies=[ChatBody])]
