@@ -122,6 +122,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._main, name="multihead-batcher", daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """True while requests are computed."""
+        return self._thread.is_alive()
+
     @contextmanager
     def admit(self, characters: int) -> Iterator[None]:
         """Count a request while it waits and runs. Raises ApiError if too many do."""

@@ -231,7 +231,7 @@ class ModelRegistry:
         await self._close_retired()
         for model in list(self.loaded.values()):
             if model.dead:
-                log.critical("the engine of %s has died; the model is loaded again", model.id)
+                log.critical("a thread of %s has died; the model is loaded again", model.id)
                 await self.reload(model.id)
                 continue
             limit = self.settings.idle_timeout if model.keep is None else model.keep

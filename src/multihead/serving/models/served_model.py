@@ -114,8 +114,9 @@ class ServedModel:
 
     @property
     def dead(self) -> bool:
-        """True if the engine has ended by a fault."""
-        return self._engine is not None and self._engine.error is not None
+        """True if the engine or the batches have ended by a fault."""
+        engine = self._engine is not None and self._engine.error is not None
+        return engine or (self._batcher is not None and not self._batcher.alive)
 
     @property
     def stalled(self) -> float:
