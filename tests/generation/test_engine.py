@@ -223,6 +223,25 @@ def test_a_long_prompt_is_read_in_parts_while_others_go_on(model):
     assert long.results == alone(model, long)
 
 
+def test_a_pace_below_the_number_of_texts_holds_none_of_them_back(model):
+    engine = Engine(model, stall=1e-9)
+    engine.pace.tokens = 2
+    engine.pace.stall = None  # stays as it is
+    grow = [job([5, n], {}, new=40) for n in range(4, 12)]
+    for one in grow:
+        one.config = one.config.changed(eos_token_id=None)
+        submit_job(engine, one)
+    engine.step()
+    late = job([4] * 9, {}, new=2)
+    submit_job(engine, late)
+    before = [len(one.results[0]) for one in grow]
+    for _ in range(8):
+        engine.step()
+    assert late.results == alone(model, late)
+    assert min(len(one.results[0]) - said for one, said in zip(grow, before, strict=True)) >= 8
+    engine.close()
+
+
 def test_one_request_that_fails_takes_no_other_with_it(model):
     def broken(ids, scores):
         raise ZeroDivisionError("the caller's own")

@@ -126,6 +126,11 @@ def check(row, token, logprob, top, count):
     torch.testing.assert_close(values, row[[token for token, _ in top]], rtol=0, atol=2e-3)
 
 
+def test_requests_without_a_seed_get_different_texts(llama):
+    asked = [Asked(llama, [5, 6], config(20, do_sample=True, temperature=2.0)) for _ in range(3)]
+    assert len({tuple(one.results[0]) for one in asked}) == 3
+
+
 def test_a_prompt_alone_is_scored_and_left_for_others(llama):
     prompt = words(random.Random(2), 70)
     scored = Asked(llama, prompt, prompt_only=True, prompt_logprobs=0)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from ..errors import InvalidInput, UnsupportedOption
 from .checks import check_strategies
 from .config import GenerationConfig
@@ -49,11 +51,16 @@ def build_job(model: Any, request: EngineRequest, longest: int | None) -> Genera
     limit = max_length(model, config, len(prompt), len(prompt))
     check_request(model, [prompt], config, [len(prompt) + 1 if request.prompt_only else limit], longest)
     grammar = TextGrammar.from_config(config, request.extras.tokenizer, model.vocabulary)
-    return GenerationJob(
+    job = GenerationJob(
         prompt, config, len(prompt) if request.prompt_only else limit, source=list(prompt), extras=request.extras,
         grammar=grammar, listener=request, logprobs=LogprobsOptions(request.logprobs, request.prompt_logprobs),
         device=model.device, tied=model.config.tie_word_embeddings,
     )  # fmt: skip
+    if config.do_sample and job.generator is None:
+        # torch's common generator draws for the whole vocabulary, an own one for a few candidates
+        job.generator = torch.Generator()
+        job.generator.seed()
+    return job
 
 
 def check_logprobs(request: EngineRequest) -> None:

@@ -286,11 +286,14 @@ class Engine:
         pending = [forward for forward in pending if forward.sequence.runner is model_runner.runner]
         pending.sort(key=lambda forward: forward.sequence.num_unread > forward.num_rows)  # stable: order of admission
         work: list[tuple[ForwardRequest, int]] = []
-        grows = bool(pending) and pending[0].sequence.cached.length > 0 and pending[0].sequence.num_unread == 1
-        free, prefixes = self.pace.tokens if grows else self.max_tokens, set[object]()
+        growing = sum(forward.sequence.cached.length > 0 and forward.sequence.num_unread == 1 for forward in pending)
+        count, prefixes = len(self.running), set[object]()
+        # growing texts are never limited by the pace, and leave all of it to a prompt
+        free = min(self.max_tokens, self.pace.tokens + growing) if growing else self.max_tokens
         for forward in pending:
             sequence = forward.sequence
-            if sequence.request not in self.running:  # preempted for a request before it in this loop
+            # preempted for a request before it in this loop; a search of the list for every sequence would be slow
+            if len(self.running) < count and sequence.request not in self.running:
                 continue
             sequence.cached.set_total(len(sequence.tokens))
             if sequence.cached.length == 0 and forward.record is None and model_runner.store.shares:
@@ -307,6 +310,8 @@ class Engine:
                 continue
             work.append((forward, new))
             free -= new
+        if len(self.running) == count:
+            return work
         # a request may have been preempted after its sequence was scheduled
         return [(forward, new) for forward, new in work if forward.sequence.request in self.running]
 
