@@ -21,6 +21,7 @@ ENTRY = HERE / "js" / "main.js"
 IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"(\.[^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function\*? (\w+)|class (\w+)|const (\w+))", re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/|//.*)[ \t]*$", re.MULTILINE)  # that has lines of its own
+SPACE = re.compile(r"\s*([{};,])\s*|(?<=:)\s+")  # of a style sheet, that says nothing
 LEFT = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
@@ -47,7 +48,8 @@ class Page:
 @lru_cache(maxsize=1)
 def build_page() -> Page:
     """Return the page. Raises PageSourceError."""
-    style = shrink("\n".join(path.read_text(encoding="utf-8") for path in sorted((HERE / "css").glob("*.css"))))
+    sheets = "\n".join(path.read_text(encoding="utf-8") for path in sorted((HERE / "css").glob("*.css")))
+    style = SPACE.sub(lambda found: found[1] or "", shrink(sheets))
     script = shrink(bundle(ENTRY))
     for name, text, end in (("style", style, "</style"), ("script", script, "</script")):
         if end in text.lower():

@@ -31,7 +31,7 @@ export class CompareTab {
     const form = h("form.task-form", { onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.run(); } } },
       field("Task", this.chooser), this.fields,
       h("div.row", {}, this.runButton, h("span.examples", {}, h("button.link", { type: "button", onclick: () => { this.setValues(this.task.examples[0].values ?? this.task.examples[0]); this.run(); } }, "Run an example"))));
-    this.frame = tabFrame({ title: "Compare", lead: "One request, two models. To compare precisions, serve a model twice: a=MODEL b=MODEL.", actions: [
+    this.frame = tabFrame({ title: "Compare", lead: "One request, two models; or one model in two precisions, under two names of the config file.", actions: [
       linkButton("compare", () => ({ task: this.task.key, ...this.values() })), this.settingsButton,
     ], body: [h("div.wide-body", {}, form, h("div.columns", {}, this.sides.map(({ picker, result }, number) => h("section.column", { "aria-label": `Model ${number + 1}` }, h("header", {}, picker.node), result))))] });
     this.node = this.frame.node;
@@ -42,10 +42,14 @@ export class CompareTab {
     if (task && TASKS.some((each) => each.key === task)) { this.chooser.value = task; this.setTask(task); }
     this.setValues(values);
     setAddress("compare");
-    // two different models, where there are two
+    this.chooseTwo();
+  }
+
+  /** Show two different models, where there are two. */
+  chooseTwo() {
     const [left, right] = this.sides.map((side) => side.picker);
     const other = serving(this.task.tasks).find((each) => each.id !== left.model?.id);
-    if (!right.chosen && other) { right.chosen = other.id; right.show(); }
+    if (left.model && left.model === right.model && other) { right.chosen = other.id; right.show(); }
   }
 
   focus() {
@@ -61,6 +65,7 @@ export class CompareTab {
     const kept = this.values();
     this.task = TASKS.find((task) => task.key === key);
     for (const { picker, result } of this.sides) { picker.setTasks(this.task.tasks); fill(result); }
+    this.chooseTwo();
     this.build();
     this.setValues(kept);
   }
