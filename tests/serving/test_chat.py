@@ -155,6 +155,15 @@ def test_tools_may_be_offered_and_forbidden(client):
     assert complete(client, tools=[WEATHER]).usage.prompt_tokens > without.usage.prompt_tokens
 
 
+@pytest.mark.parametrize("template", ["{{ messages[0].content }}", "{{ messages[0].content }}{{ tools or '' }}"])
+def test_tools_that_no_call_would_come_of_are_refused(server, client, monkeypatch, template):
+    monkeypatch.setattr(server.state.models.loaded["chat"].tokenizer, "chat_template", template)
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, tools=[WEATHER])
+    assert caught.value.param == "tools"
+    assert complete(client).choices[0].message.content
+
+
 def test_logprobs_are_those_of_the_text(client):
     found = complete(client, temperature=0, logprobs=True, top_logprobs=3).choices[0]
     told = found.logprobs.content

@@ -140,6 +140,11 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
         )  # fmt: skip
 
     parsers = [parser() for _ in range(asked.sampling.n)]
+    if tools and not parsers[0].tool_parser:
+        raise ApiError(
+            f"How {model.id} writes calls is not known, so none would be found. Name its tool_parser when the server "
+            "starts, or leave tools out.", param="tools", code="unsupported_parameter",
+        )  # fmt: skip
     form = answer_form(
         model, parsers[0], asked.sampling.form, tools, asked.choice, parallel=asked.parallel_calls, strict=asked.strict
     )
