@@ -25,7 +25,12 @@ ASKED = {
     "topic": "What is the topic of the text?", "sentiment": "What is the sentiment of the text?",
     "intent": "What does the customer want?", "urgency": "How urgent is the message?",
 }  # fmt: skip
-PREDICATES = ("The review is positive.", "Is the review positive?")
+PREDICATES = {  # domain -> questions, each with the label of the texts of which it is true
+    "topic": {"Is it about sports?": "sports", "Is it about cooking?": "cooking"},
+    "sentiment": {"Is it positive?": "positive"},
+    "intent": {"Does the customer want a refund?": "refund", "Is it about a delivery?": "delivery"},
+    "urgency": {"Is it urgent?": "urgent"},
+}
 REVIEWS = 100
 
 
@@ -44,15 +49,28 @@ def measure(report: Report) -> None:
         four = [choose(pipe, *group, **options) for group in groups]
         add(report, "four domains", system, [row for own in four for row in own])
         add(report, "SST-2 dev", system, choose(pipe, SENTIMENT, texts, labels, **options))
-    for system, pipe in (("SmolLM2-135M", writer), ("MiniLM", encoder)):
-        for instructions in PREDICATES:
-            questions = [{"type": "predicate", "instructions": instructions}]
-            answers = pipe([{"input": text, "questions": questions} for text in texts])
-            found = [answer["answers"][0]["probability"] for answer in answers]
-            wanted = [label == "positive" for label in labels]
-            right = [(p > 0.5) == w for p, w in zip(found, wanted, strict=True)]
-            scores = {"accuracy": mean(right), "AUROC": auroc(found, wanted)}
-            report.add(TASK, f"SST-2 dev: {instructions}", system, len(found), scores)
+    for system, pipe, options in systems:
+        ask(report, system, pipe, **options)
+
+
+def ask(report: Report, system: str, pipe: Any, **options: Any) -> None:
+    """Report predicates about the four domains: accuracy, mean AUROC of the questions, and surprise (nats)."""
+    found: list[float] = []
+    truth: list[bool] = []
+    ranked: list[float] = []
+    for domain, questions in PREDICATES.items():
+        texts, labels = read(domain, "test")
+        for instructions, label in questions.items():
+            asked = [{"type": "predicate", "instructions": instructions}]
+            answers = pipe([{"input": text, "questions": asked} for text in texts], **options)
+            own = [answer["answers"][0]["probability"] for answer in answers]
+            wanted = [each == label for each in labels]
+            ranked.append(auroc(own, wanted).value)
+            found, truth = [*found, *own], [*truth, *wanted]
+    given, marks = np.array(found), np.array(truth)
+    surprise = -np.log(np.clip(np.where(marks, given, 1 - given), 1e-12, 1))
+    scores = {"accuracy": mean((given > 0.5) == marks), "surprise": mean(surprise, 1.0)}
+    report.add(TASK, f"6 predicates, AUROC {np.mean(ranked):.1f}", system, len(found), scores)
 
 
 def choose(

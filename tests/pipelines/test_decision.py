@@ -16,6 +16,7 @@ from multihead.errors import InvalidInput, TextTooLong, UnsupportedConfig
 from multihead.pipelines.calibration import Calibration
 from multihead.pipelines.decision import openai, systemone
 from multihead.pipelines.decision.fields import InvalidField
+from multihead.pipelines.decision.prompts import example_messages
 from multihead.pipelines.decision.questions import Option, Question, predicate_options
 from multihead.pipelines.decision.state import DecisionInput
 from tests.conftest import SIZES, saved, written
@@ -199,6 +200,33 @@ def test_inference_compares_the_input_with_each_option(judge):
     assert answer["probability"] == pytest.approx(wanted, abs=1e-5)
     with pytest.raises(TextTooLong):
         pipe({"input": "the dog " * 20, "questions": questions})
+
+
+def test_a_predicate_by_vectors_is_relative_to_other_texts_and_calibrated(bert):
+    pipe = exact("decision", bert, truncation=True)
+    pipe.reference_texts = ["the dog", "a fox"]
+    item = {"input": "the dog runs", "questions": [{**PREDICATE, "instructions": "a dog"}]}
+    encoder = exact("sentence-similarity", bert).encoder
+    state, sentence, *others = encoder.encode(["the dog runs", "a dog", "the dog", "a fox"])
+    near, *usual = (torch.cosine_similarity(torch.tensor(x), torch.tensor(sentence), dim=0) for x in (state, *others))
+    score = 20 * (near - sum(usual) / 2)
+    for calibration, wanted in ((False, score), (True, score / 1.3 - 1.5)):
+        found = pipe(item, calibration=calibration)["answers"][0]["probability"]
+        assert found == pytest.approx(wanted.sigmoid().item(), abs=1e-5)
+
+
+def test_a_predicate_follows_examples_unless_labels_are_asked_for(chat):
+    pipe = exact("decision", chat)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat)
+    model = transformers.AutoModelForCausalLM.from_pretrained(chat).eval()
+    messages = [*example_messages(), {"role": "user", "content": "the dog\n\nIs it about a dog?"}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0, -1, tokenizer.convert_tokens_to_ids(["Yes", "No"])]
+    answer = pipe({"input": "the dog", "questions": [PREDICATE]})["answers"][0]
+    assert answer["probability"] == pytest.approx(logits.softmax(-1)[0].item(), abs=1e-5)
+    asked = pipe({"input": "the dog", "questions": [PREDICATE]}, scoring="labels")["answers"][0]
+    assert asked["probability"] != pytest.approx(answer["probability"], abs=1e-4)
 
 
 def test_a_classifier_that_judges_nothing_is_refused(classifier):

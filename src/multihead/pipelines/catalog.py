@@ -64,7 +64,7 @@ TASKS: Mapping[str, Task] = {
             "Model": ModelPipeline("decision.encoders.EmbeddedDecision", "a sentence encoder"),
         },
         hub="HuggingFaceTB/SmolLM2-360M-Instruct",
-        offline=SMOLLM2,
+        offline=MINILM,
         renderer="decisions",
         inputs=(
             Input("input"),

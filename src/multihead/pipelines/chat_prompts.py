@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..tokenizers.tokenizer import Tokenizer
 
 
-def prompt_ids(tokenizer: Tokenizer, text: str, **variables: Any) -> list[int]:
+def prompt_ids(
+    tokenizer: Tokenizer, text: str, before: Sequence[Mapping[str, str]] = (), **variables: Any
+) -> list[int]:
     """Return the ids of a request: of a chat with one message, or without a chat template of a line of text.
 
     Control tokens in the text are plain text: a document must not end its message and begin another one.
 
     Args:
-        variables: of the chat template, such as `enable_thinking`.
+        before: messages before it, such as examples. variables: of the chat template, such as `enable_thinking`.
     """
     if tokenizer.chat_template is None:
-        return tokenizer.encode_ids([text + "\n"], controls=False)[0]
-    chat = [{"role": "user", "content": text}]
+        lines = [*(message["content"] for message in before), text, ""]
+        return tokenizer.encode_ids(["\n".join(lines)], controls=False)[0]
+    chat = [*before, {"role": "user", "content": text}]
     # most texts hold no control token, and marking them costs as much as all else
     sanitize = any(token in text for token in tokenizer.added_tokens_encoder)
     ids = tokenizer.apply_chat_template(

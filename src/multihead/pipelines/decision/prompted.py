@@ -17,7 +17,7 @@ from ..reference_texts import VARIED_TEXTS
 from ..streaming_batcher import ModelInput, Preprocessed, first_error
 from ..token_scores import ScoredTokens, TokenScorer
 from .pipeline import DecisionOptions, DecisionPipeline
-from .prompts import LETTERS, YES_NO, label_prompt, word_prompts
+from .prompts import LETTERS, YES_NO, example_messages, label_prompt, predicate_prompt, word_prompts
 from .questions import PREDICATE, Question
 from .state import DecisionInput
 
@@ -32,9 +32,9 @@ class PromptedDecisionOptions(DecisionOptions):
     """Options of decision by a language model.
 
     Args:
-        scoring: "labels" asks for the letter of an option, as the reference does. "words" scores the words of each
-            option as the answer, relative to their mean after other texts. Default: "labels" for predicates, whose
-            labels are Yes and No, and where the checkpoint has labels of its own; else "words".
+        scoring: "labels" asks for the letter of an option, or Yes or No, as the reference does. "words" scores the
+            words of each option as the answer, relative to their mean after other texts, and Yes and No after eight
+            examples. Default: "labels" where the checkpoint has labels of its own; else "words".
     """
 
     scoring: str | None = None
@@ -90,9 +90,8 @@ class PromptedDecision(DecisionPipeline, TokenScorer):
         self, state: str, number: int, question: Question, o: PromptedDecisionOptions
     ) -> list[ModelInput]:
         """Return the model inputs of a question. Raises InvalidInput, UnsupportedConfig, ChatTemplateError."""
-        if not self.by_words(question, o):
-            labels = self.labels(question)
-            ids = prompt_ids(self.tokenizer, label_prompt(state, question, labels), enable_thinking=False)
+        if question.type == PREDICATE or not self.by_words(question, o):
+            ids, labels = self.labeled_prompt(state, question, o)
             tokens, count = self.label_tokens(labels), len(labels)
             note = ScoredOptions([len(ids) - 1] * count, tokens, range(count), False, question=number)
             return [ModelInput(ids, note=note)]
@@ -108,9 +107,21 @@ class PromptedDecision(DecisionPipeline, TokenScorer):
                 inputs.append(ModelInput([*ids, *answer[:-1]], note=note))
         return inputs
 
+    def labeled_prompt(
+        self, state: str, question: Question, o: PromptedDecisionOptions
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Return the ids of the prompt that a label answers, and the labels of the question's options."""
+        if not self.by_words(question, o):
+            labels = self.labels(question)
+            text = label_prompt(state, question, labels)
+            return prompt_ids(self.tokenizer, text, enable_thinking=False), labels
+        labels = tuple(YES_NO[0] if option.value is True else YES_NO[1] for option in question.options)
+        text = predicate_prompt(state, question)
+        return prompt_ids(self.tokenizer, text, example_messages(), enable_thinking=False), labels
+
     def by_words(self, question: Question, o: PromptedDecisionOptions) -> bool:
-        """Return whether options are scored by their words."""
-        if question.type == PREDICATE or o.scoring == LABELS:
+        """Return whether options are scored by their words, and a predicate by Yes and No after examples."""
+        if o.scoring == LABELS:
             return False
         return o.scoring == WORDS or question.type not in self.settings.labels
 
@@ -192,5 +203,5 @@ class PromptedDecision(DecisionPipeline, TokenScorer):
 
     def calibration(self, question: Question, o: PromptedDecisionOptions) -> Calibration | None:
         if o.calibration is True and self.by_words(question, o):
-            return Calibration(TEMPERATURE)
+            return None if question.type == PREDICATE else Calibration(TEMPERATURE)
         return super().calibration(question, o)

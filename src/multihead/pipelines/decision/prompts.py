@@ -10,6 +10,17 @@ from .questions import CHOICE, PREDICATE, Question
 
 LETTERS = tuple(string.ascii_uppercase)
 YES_NO = ("Yes", "No")
+# Examples before a predicate: small models answer most questions alike without them.
+EXAMPLES = (
+    ("The train to Leeds was cancelled again.", "Is it about food?", "No"),
+    ("She baked three loaves of rye bread.", "Is it about food?", "Yes"),
+    ("I love this garden.", "Is the writer happy?", "Yes"),
+    ("My bag was stolen at the station.", "Is the writer happy?", "No"),
+    ("Please call me back before noon.", "Is it a request?", "Yes"),
+    ("The lake is frozen.", "Is it a request?", "No"),
+    ("Our team lost by two goals.", "Is it about music?", "No"),
+    ("The choir sang until midnight.", "Is it about music?", "Yes"),
+)
 
 
 def label_prompt(state: str, question: Question, labels: Sequence[str]) -> str:
@@ -36,3 +47,22 @@ def word_prompts(state: str, question: Question) -> tuple[ChatPrompt, str]:
     """Return the prompts that the words of an option follow: a chat and a plain text, whose preferences differ."""
     chat = ChatPrompt(f"{state}\n\n{question.instructions}".rstrip(), "The answer is")
     return chat, f'"{state}"\n{question.instructions} It is'
+
+
+def example_messages() -> list[dict[str, str]]:
+    """Return `EXAMPLES` as messages of a chat."""
+    return [
+        {"role": role, "content": content}
+        for text, asked, answer in EXAMPLES
+        for role, content in (("user", f"{text}\n\n{asked}"), ("assistant", f"{answer}."))
+    ]
+
+
+def predicate_prompt(state: str, question: Question) -> str:
+    """Return the message that Yes or No answers, in the form of the examples."""
+    meanings = [
+        f"{YES_NO[0] if option.value is True else YES_NO[1]}: {option.description}"
+        for option in question.options
+        if option.description
+    ]
+    return f"{state}\n\n" + "\n".join([line for line in (question.instructions, *meanings) if line])
