@@ -299,3 +299,25 @@ class TestTasks:
         assert answer.status_code == status, answer.text
         assert set(answer.json()) == {"error", "error_type"}
         assert text in answer.text
+
+
+@pytest.mark.real
+class TestRealModels:
+    """The models of `multihead serve` without arguments, by their names and by tasks alone."""
+
+    def test_answers(self, real_server: RunningServer):
+        def client(name: str) -> InferenceClient:
+            return InferenceClient(model=f"{real_server.url}/models/{name}", token="none")
+
+        assert client("en-pt").translation("The house is big.").translation_text == "A casa é grande."
+        assert client("sentiment").text_classification("I love it.")[0].label == "positive"
+        found = client("answers").question_answering(question="Who wrote it?", context="Ada wrote it in 1843.")
+        assert found.answer == "Ada"
+        near, far = client("minilm").sentence_similarity("A dog", ["A puppy", "A stock market"])
+        assert near > far
+        table = {"name": ["Ana", "Bob"], "age": ["30", "40"]}
+        assert client("minilm").table_question_answering(table, "What is the sum of age?").answer == "70"
+        labels = client("minilm").zero_shot_classification("We won the match.", ["sports", "politics"])
+        assert labels[0].label == "sports"
+        english = real_server.post("/pipeline/translation_pt_to_en", {"inputs": "A casa é grande."})
+        assert english.json()[0]["translation_text"] == "The house is great."
