@@ -98,7 +98,8 @@ def test_odd_values_get_sound_answers(server: RunningServer, document: dict[str,
     @given(requests())
     def check(case: tuple[str, dict[str, Any]]) -> None:
         path, body = case
-        answer = http.post(f"{server.url}{path}", content=json.dumps(body).encode())
+        place = path.replace("{name}", "bert").replace("{task}", "fill-mask")
+        answer = http.post(f"{server.url}{place}", content=json.dumps(body).encode())
         assert answer.status_code < 500, (case, answer.text)
         if answer.status_code != 200:
             check_shape(answer.json(), document["paths"][path]["post"]["responses"]["4XX"], case)
