@@ -2,12 +2,13 @@
 
     python benchmarks/recipes.py RECIPE --data FOLDER [--json FILE]
 
-RECIPE is sst2, distilled, polarity, shakespeare, multi30k, xquad or answers.
+RECIPE is sst2, distilled, polarity, shakespeare, multi30k, xquad, answers or rag.
 
-FOLDER holds sst2, sentence_polarity, subjqa, tinyshakespeare, multi30k and xquad. `multi30k` trains the same small
-Marian from the same weights with the reference's Trainer too, for the same steps. `distilled --set teacher=MODEL`
+FOLDER holds sst2, sentence_polarity, subjqa, tinyshakespeare, multi30k, xquad and squad. `multi30k` trains the same
+small Marian from the same weights with the reference's Trainer too, for the same steps. `distilled --set teacher=MODEL`
 fine-tunes a larger encoder on SST-2 and lets MiniLM learn from what it says of more sentences.
-`answers --set output=FOLDER` trains and calibrates the adapter multihead:answers-minilm.
+`answers --set output=FOLDER` trains and calibrates the adapter multihead:answers-minilm; squad holds SQuAD's
+dev-v1.1.json and dev-v2.0.json. `rag` fits the constants of answers from documents to the adapter.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from answerer import answers, rag
 from distillation import pool
 from peers import record
 
@@ -165,111 +167,6 @@ def xquad(data: Path) -> dict[str, Any]:
     return {"f1": curve(trainer, "f1"), "exact_match": curve(trainer, "exact_match")}
 
 
-HELD_OUT, DEV = 8, 5  # articles of XQuAD: the first 8 are for reports alone, the next 5 for choices
-ROOM = 1200  # characters of a context: one window
-LONG, NONE, OTHER = 0.4, 0.6, 0.3  # parts of the questions with more paragraphs, with a context without the answer,
-# and of those contexts with one of another article
-
-
-def answers(data: Path, output: str = "", passes: int = 6, rank: int = 24, rate: float = 8e-4) -> dict[str, Any]:
-    """The shipped answerer: LoRA over MiniLM on 35 articles of XQuAD, with contexts that hold no answer.
-
-    The calibration of "no answer" is fitted on the five articles of DEV. Nothing sees the first eight articles.
-    """
-    import json
-
-    from multihead import LoraConfig, Trainer, TrainingArguments
-
-    articles = json.loads((data / "xquad" / "xquad.en.json").read_text(encoding="utf-8"))["data"]
-    train, dev = articles[HELD_OUT + DEV :], articles[HELD_OUT : HELD_OUT + DEV]
-    draw = random.Random(0)
-    rows = [row for _ in range(passes) for row in contexts(train, draw)]
-    place = output or tempfile.mkdtemp()
-    trainer = Trainer(
-        MINILM, TrainingArguments(
-            place, num_train_epochs=1, per_device_train_batch_size=16, learning_rate=rate, warmup_ratio=0.08,
-            weight_decay=0.01, bf16=True, save_strategy="no", logging_steps=25,
-        ), train_dataset=rows, task="question-answering",
-        peft_config=LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"),
-    )  # fmt: skip
-    trainer.train()
-    trainer.save_model(place)
-    return {"rows": len(rows), "log": trainer.state.log_history, **calibrated(place, dev)}
-
-
-def contexts(articles: Sequence[Any], draw: random.Random) -> list[dict[str, Any]]:
-    """Each question once with a context that holds the answer, and NONE of them with one that does not.
-
-    A context is the paragraph, for LONG of the questions among other paragraphs of its article up to ROOM characters.
-    """
-    rows = []
-    for article in articles:
-        texts = [paragraph["context"] for paragraph in article["paragraphs"]]
-        for number, paragraph in enumerate(article["paragraphs"]):
-            others = texts[:number] + texts[number + 1 :]
-            for asked in paragraph["qas"]:
-                before, after = surroundings(texts[number], others, draw) if draw.random() < LONG else ("", "")
-                answer = asked["answers"][0]
-                found = {"text": [answer["text"]], "answer_start": [len(before) + answer["answer_start"]]}
-                rows.append(
-                    {"question": asked["question"], "context": before + texts[number] + after, "answers": found}
-                )
-                if draw.random() < NONE:
-                    if draw.random() < OTHER:
-                        other = draw.choice([a for a in articles if a is not article])
-                        context = draw.choice(other["paragraphs"])["context"]
-                    else:
-                        context = draw.choice(others)
-                    none: dict[str, Any] = {"text": [], "answer_start": []}
-                    rows.append({"question": asked["question"], "context": context, "answers": none})
-    return rows
-
-
-def surroundings(text: str, others: Sequence[str], draw: random.Random) -> tuple[str, str]:
-    """Draw the text before and after a paragraph: other paragraphs that fit, in any order."""
-    before = after = ""
-    room, others = ROOM - len(text), list(others)
-    draw.shuffle(others)
-    for other in others:
-        if len(other) > room:
-            continue
-        room -= len(other)
-        if draw.random() < 0.5:
-            before += other + "\n\n"
-        else:
-            after += "\n\n" + other
-    return before, after
-
-
-def calibrated(place: str, articles: Sequence[Any]) -> dict[str, Any]:
-    """Fit the calibration of "no answer" on paragraphs and articles with and without the answer, and store it."""
-    import torch
-
-    from multihead import pipeline
-    from multihead.pipelines.calibration_fit import fit_temperature
-    from multihead.pipelines.question_answering.pipeline import LABELS
-
-    items, none = [], []
-    for article in articles:
-        texts = [paragraph["context"] for paragraph in article["paragraphs"]]
-        for number, paragraph in enumerate(article["paragraphs"]):
-            other = (number + 1) % len(texts)
-            without = [[texts[m] for m in range(len(texts)) if m != n] for n in (other, number)]
-            for asked in paragraph["qas"]:
-                for context, is_none in (
-                    (texts[number], 0), ("\n\n".join(without[0]), 0), (texts[other], 1), ("\n\n".join(without[1]), 1)
-                ):  # fmt: skip
-                    items.append({"question": asked["question"], "context": context})
-                    none.append(is_none)
-    reader: Any = pipeline("question-answering", place, calibration=False, no_answer=True)
-    found = torch.tensor([answer["no_answer"] for answer in reader(items)], dtype=torch.float64)
-    logits = torch.stack([-torch.logit(found, 1e-12), torch.zeros_like(found)], -1)
-    facts = {"data": "XQuAD en, articles 8 to 12", "split": "dev"}
-    fitted = fit_temperature(logits, torch.tensor(none), LABELS, bias=True, facts=facts)
-    fitted.save(place)
-    return {"calibration": fitted.to_dict()}
-
-
 def shakespeare(data: Path, minutes: float = 3.0, **changes: Any) -> dict[str, Any]:
     """A GPT-2 of six layers over characters; nanoGPT's split, 90 % to learn and 10 % to judge."""
     from multihead import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
@@ -389,7 +286,7 @@ def padded(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 RECIPES = {
     "sst2": sst2, "distilled": distilled, "polarity": polarity, "shakespeare": shakespeare, "multi30k": multi30k,
-    "xquad": xquad, "answers": answers,
+    "xquad": xquad, "answers": answers, "rag": rag,
 }  # fmt: skip
 
 

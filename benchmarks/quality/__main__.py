@@ -2,9 +2,10 @@
 
     python -m benchmarks.quality --data FOLDER [--only TASK ...] [--count N] [--reference N] [--json FILE]
 
-FOLDER holds sst2, sentence_polarity, xquad, subjqa, scitldr and multi30k. The models are those of the package index,
-which are small. Scores are those of the field, with 95 % intervals of a bootstrap over rows. The reference has the same
-prompts and weights in float32 and answers the first `--reference` rows, because it takes them one by one.
+FOLDER holds sst2, sentence_polarity, xquad, subjqa, scitldr and multi30k, and perhaps squad (SQuAD's dev-v1.1.json).
+The models are those of the package index, which are small. Scores are those of the field, with 95 % intervals of a
+bootstrap over rows. The reference has the same prompts and weights in float32 and answers the first `--reference` rows,
+because it takes them one by one.
 
 A file of this folder measures one task: `measure(report)`.
 """

@@ -74,3 +74,7 @@ def test_the_adapter_knows_when_a_text_holds_no_answer():
     assert answers[0]["no_answer"] < 0.5 < answers[1]["no_answer"]
     assert [notice.number for notice in answers.metadata.notices] == [1]
     assert reader(unknown, handle_impossible_answer=True)["answer"] == ""
+    assert reader(known) == reader(known, retriever=MINILM.name)  # its base model weighs the passages
+    fish = f"{filler}\n\n{bread}\n\n{filler}\n\nOn Tuesday, his sister Jeanne caught trout in the lake.\n\n{filler}"
+    asked = {"question": "On which day were fish taken from the water?", "context": fish}
+    assert reader(asked)["answer"] == "Tuesday"

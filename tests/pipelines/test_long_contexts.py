@@ -95,13 +95,26 @@ def test_the_passage_with_the_words_of_the_question_wins(pipe):
     assert pipe(question="who sold fish ?", **asked, passage_weight=0)["answer"] == "ann"
 
 
+FISH = "fish fish fish fish fish fish"
+
+
 def test_a_sentence_encoder_may_judge_the_passages(pipe, folder):
     encoder = multihead.SentenceEncoder.from_pretrained(folder)
     context = f"ann sold bread . {FILLER * 2}\n\nbob sold fish in paris . bob . {'fish fish . ' * 18}"
     scripted(pipe, dict.fromkeys(NAMES, 3.0), lambda words: 0.0)
-    asked = {"question": "fish fish fish fish fish fish", "context": context, "max_answer_len": 1, **SIZES}
+    asked = {"context": context, "max_answer_len": 1, **SIZES}
     for retriever in (encoder, str(folder)):
-        assert pipe(**asked, retriever=retriever, passage_weight=100)["answer"] == "bob"
+        assert pipe(**asked, question=FISH, retriever=retriever, passage_weight=100)["answer"] == "bob"
+    both = [pipe(**asked, question=question, retriever=encoder, top_k=3) for question in (FISH, "ann ?") * 2]
+    assert both[0] != both[1]  # the passages of a context stay embedded, questions do not
+    assert both[:2] == both[2:]
+
+
+def test_other_models_than_those_over_the_default_encoder_count_words(pipe):
+    context = f"ann sold bread . {FILLER * 2}\n\nbob sold fish . {FILLER * 2}"
+    scripted(pipe, dict.fromkeys(NAMES, 3.0), lambda words: 0.0)
+    asked = {"question": "who sold fish ?", "context": context, "top_k": 2, **SIZES}
+    assert pipe(**asked) == pipe(**asked, retriever=None)
 
 
 def test_no_answer_is_calibrated(pipe):

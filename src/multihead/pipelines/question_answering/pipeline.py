@@ -16,15 +16,13 @@ from ...sentences.encoder import SentenceEncoder
 from ..answers import WithNotices
 from ..base import ForwardPipeline, Pipeline, PipelineOptions, too_long
 from ..calibration import Calibration, find_calibration
-from ..encoders import EncoderSlot
+from ..encoders import AUTO
 from ..streaming_batcher import ModelInput, Preprocessed
-from .passages import passage_numbers, split_passages, term_coverage
+from .passage_weights import SHARED_WORDS_WEIGHT, SIMILARITY_WEIGHT, PassageWeights
 from .spans import ContextScores, best_spans, span_characters
 
 WINDOW = 384  # default tokens of a window
 STRIDE = 128  # default tokens that windows share
-PASSAGE_WEIGHT = 8.0  # default log-weight of a passage that repeats the question over one that shares no term with it
-RETRIEVER_WEIGHT = 16.0  # the same for the similarity of a retriever
 LABELS = ("answer", "no answer")  # of a calibration
 SPARE = 4  # spans for each answer, because several may be the same whole words
 FAR = 1e4  # a margin that is as good as infinite
@@ -65,7 +63,8 @@ class QuestionAnsweringOptions(PipelineOptions):
             the reference does, so that a window without the answer may win. They differ for several windows only.
         passage_weight: how much the fit of its passage to the question counts for a span of a context of several
             windows: added to the log-score of the best passage over one that does not fit at all. 0 ignores passages.
-        retriever: a sentence encoder, or its name, that judges the fit of passages. None counts shared words.
+        retriever: a sentence encoder, or its name, that judges the fit of passages. None counts shared words. "auto" is
+            the default sentence encoder for answerers over it, such as the package's own, and None for other models.
         calibration: True applies the calibration of "no answer" that is stored with the model, if any; False none. Or
             a `Calibration`, or a file with one.
         no_answer: adds "no_answer", the probability that the context holds no answer.
@@ -80,7 +79,7 @@ class QuestionAnsweringOptions(PipelineOptions):
     max_question_len: int | None = None
     normalization: str = "context"
     passage_weight: float | None = None
-    retriever: Any = None
+    retriever: Any = AUTO
     calibration: Any = True
     no_answer: bool = False
 
@@ -136,7 +135,7 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
     per_token = True
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
-        self.encoder = EncoderSlot()
+        self.passages = PassageWeights(model)
         super().__init__(model, tokenizer, name, **options)
 
     def resolve_options(self, **options: Any) -> Any:
@@ -144,10 +143,9 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
         calibration = find_calibration(o.calibration, self.model)
         if calibration is not None:
             calibration.check_labels(LABELS)
-        weight = o.passage_weight
+        retriever, weight = self.passages.choose_retriever(o.retriever), o.passage_weight
         if weight is None:
-            weight = PASSAGE_WEIGHT if o.retriever is None else RETRIEVER_WEIGHT
-        retriever = self.encoder.get(o.retriever, self.device)
+            weight = SHARED_WORDS_WEIGHT if retriever is None else SIMILARITY_WEIGHT
         return replace(o, calibration=calibration or False, passage_weight=weight, retriever=retriever)
 
     def preprocess(self, items: Sequence[tuple[str, str]], o: QuestionAnsweringOptions) -> list[Preprocessed]:
@@ -242,8 +240,11 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
         """Return the best spans of some windows, whose scores compete with each other."""
         side = self.context_side
         scores = ContextScores.of(encodings, outputs, side, self.tokenizer.cls_token_id)
-        weights = self.token_weights(item, encodings, scores, o) if len(encodings) > 1 else None
         several = len(encodings) > 1  # the reference returns the same words twice, from several spans of one window
+        weights = None
+        if several:
+            begins = [encodings[window].offsets[position][0] for window, position in scores.places]
+            weights = self.passages.of_tokens(*item, begins, o.passage_weight, o.retriever)
         best, null = best_spans(scores, SPARE * o.top_k if several else o.top_k, o.max_answer_len, weights)
         spans = [
             Span(*span_characters(encodings, scores.places[a], scores.places[b], side, o.align_to_words), score)
@@ -255,26 +256,6 @@ class QuestionAnswering(QuestionContextPipeline, ForwardPipeline):
                 unique.setdefault((span.start, span.end), span)
             spans = [*unique.values()][: o.top_k]
         return Spans(spans, null)
-
-    def token_weights(
-        self, item: tuple[str, str], encodings: Sequence[Any], scores: ContextScores, o: QuestionAnsweringOptions
-    ) -> Tensor | None:
-        """Return the log-weight (tokens,) of each token's passage: 0 in the best passage, less elsewhere."""
-        question, context = item
-        passages = split_passages(context)
-        if not o.passage_weight or len(passages) < 2 or not scores.places:
-            return None
-        texts = [context[begin:end] for begin, end in passages]
-        fit = term_coverage(question, texts) if o.retriever is None else similarities(o.retriever, question, texts)
-        begins = [encodings[window].offsets[position][0] for window, position in scores.places]
-        return o.passage_weight * (torch.tensor(fit) - max(fit))[passage_numbers(passages, begins)]
-
-
-def similarities(retriever: Any, question: str, passages: Sequence[str]) -> list[float]:
-    """Return the similarity of each passage to a question by a sentence encoder."""
-    vectors = retriever.encode([question, *passages], convert_to_tensor=True)
-    found: list[float] = retriever.similarity(vectors[:1], vectors[1:])[0].tolist()
-    return found
 
 
 def format_answers(found: Spans, context: str, o: QuestionAnsweringOptions) -> Any:
