@@ -33,7 +33,8 @@ def found(config, scores, banned=()):
     "settings",
     [{}, {"top_k": 7, "temperature": 0.5}, {"top_k": 0, "top_p": 0.7}, {"top_k": 0, "top_p": 0.9, "temperature": 0.6},
      {"top_k": 30, "top_p": 0.8, "min_p": 0.02}, {"top_k": 20, "typical_p": 0.7}, {"top_k": 0, "top_p": 0.6,
-     "epsilon_cutoff": 0.02}, {"top_k": 9, "eta_cutoff": 0.02}, {"top_k": 5000}, {"top_k": 1}],
+     "epsilon_cutoff": 0.02}, {"top_k": 9, "eta_cutoff": 0.02}, {"top_k": 5000}, {"top_k": 1},
+     {"top_k": 0, "top_p": 0.0}, {"top_k": 7, "top_p": 0.0}, {"top_k": 7, "temperature": 1e-45}],
 )  # fmt: skip
 def test_chances_are_those_of_all_rules(settings, seed):
     draw = random.Random(seed)

@@ -46,6 +46,7 @@ def both(settings, *processors):
         ({"do_sample": True, "top_k": 4}, [reference.TopKLogitsWarper(4)]),
         ({"do_sample": True}, [reference.TopKLogitsWarper(50)]),
         ({"do_sample": True, "top_k": 0, "top_p": 0.6}, [reference.TopPLogitsWarper(0.6)]),
+        ({"do_sample": True, "top_k": 0, "top_p": 0.0}, [reference.TopPLogitsWarper(0.0)]),
         ({"do_sample": True, "top_k": 0, "min_p": 0.3}, [reference.MinPLogitsWarper(0.3)]),
         ({"do_sample": True, "top_k": 0, "typical_p": 0.6}, [reference.TypicalLogitsWarper(0.6)]),
         ({"do_sample": True, "top_k": 0, "epsilon_cutoff": 0.09}, [reference.EpsilonLogitsWarper(0.09)]),

@@ -164,6 +164,31 @@ def test_tools_that_no_call_would_come_of_are_refused(server, client, monkeypatc
     assert complete(client).choices[0].message.content
 
 
+ONLY_USERS = """{% for message in messages %}{% if message.role == 'user' %}{{ message.content | trim }}
+{% elif message.role == 'tool' %}{{ message.content | tojson }}
+{% endif %}{% endfor %}"""
+RESULT = {"role": "tool", "tool_call_id": "1", "content": '"Snow"'}
+
+
+@pytest.mark.parametrize(
+    ("messages", "named"),
+    [
+        ([{"role": "system", "content": "Be brief."}, *HELLO], "leaves out the message 0, of the role system"),
+        ([*HELLO, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, RESULT],
+         "The message 1 has calls"),
+        ([{"role": "user", "content": " Hello\n"}, {"role": "assistant", "content": "Hi."}, RESULT], ""),
+    ],
+)  # fmt: skip
+def test_messages_that_a_template_leaves_out_are_refused(server, client, monkeypatch, messages, named):
+    monkeypatch.setattr(server.state.models.loaded["chat"].tokenizer, "chat_template", ONLY_USERS)
+    if not named:
+        assert complete(client, messages=messages).usage.prompt_tokens
+        return
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, messages=messages)
+    assert (caught.value.param, named in caught.value.message) == ("messages", True)
+
+
 def test_logprobs_are_those_of_the_text(client):
     found = complete(client, temperature=0, logprobs=True, top_logprobs=3).choices[0]
     told = found.logprobs.content
@@ -270,6 +295,7 @@ def test_the_budget_of_thinking_is_kept(client):
         ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs.structural_tag"),
         ({"chat_template": "{{ messages }}"}, "chat_template"),
         ({"chat_template_kwargs": {"tokenize": True}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"unheard": True}}, "chat_template_kwargs"),
         ({"documents": [{"text": "x"}]}, "documents"),
         ({"reasoning_effort": "enormous"}, "reasoning_effort"),
         ({"length_penalty": 1.0}, "length_penalty"),

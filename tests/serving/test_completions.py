@@ -100,6 +100,11 @@ def test_beam_search_finds_what_generate_finds(client, model, tokenizer):
     rows = model.generate(ids, max_new_tokens=6, num_beams=3, num_return_sequences=3, do_sample=False)
     found = complete(client, max_tokens=6, n=3, extra_body={"use_beam_search": True})
     assert [choice.text for choice in found.choices] == tokenizer.batch_decode(rows[:, ids.shape[1] :])
+    alone = [
+        complete(client, max_tokens=6, temperature=1, extra_body={"use_beam_search": one}) for one in (True, False)
+    ]
+    assert alone[0].choices[0].text == complete(client, max_tokens=6, temperature=0).choices[0].text
+    assert alone[0].choices[0].text != alone[1].choices[0].text
 
 
 def test_prompts_are_cut_where_it_is_asked_for(client, tokenizer):
@@ -139,6 +144,8 @@ def test_logprobs_are_finite_where_a_token_cannot_come(client):
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"use_beam_search": True, "stream": True}, "stream"),
+        ({"use_beam_search": True, "n": 2, "temperature": 0.7}, "temperature"),
+        ({"use_beam_search": True, "n": 2, "top_p": 0.7}, "top_p"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"truncate_prompt_tokens": 9999}, "truncate_prompt_tokens"),
         ({"stop_token_ids": [-1]}, "stop_token_ids"),

@@ -78,6 +78,7 @@ def test_an_empty_request_loads_a_model_and_says_how_long_it_stays(client, serve
         ({"options": {"top_k": 1.5}}, "options.top_k"),
         ({"options": {"tempereture": 1}}, "options.tempereture"),
         ({"options": {"repeat_last_n": 64, "repeat_penalty": 1.1}}, "options.repeat_last_n"),
+        ({"options": {"repeat_last_n": 64, "frequency_penalty": 1}}, "options.repeat_last_n"),
         ({"options": {"num_ctx": 4096}}, "options.num_ctx"),
         ({"format": "xml"}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
@@ -89,6 +90,16 @@ def test_what_is_not_computed_is_refused_by_name(server, change, named):
     answer = server.post("/api/chat", {"model": "chat", "messages": HELLO, **change})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(named)
+
+
+def test_the_empty_fields_of_the_command_line_client_change_nothing(server):
+    shown = server.post("/api/show", {"model": "", "name": "chat", "system": "", "template": "", "options": None})
+    assert shown.json()["details"]["family"] == "llama"
+    asked = {"model": "chat", "prompt": "Hello", "options": GREEDY, "stream": False}
+    empty = {"system": "", "template": "", "suffix": "", "images": None, "context": None}
+    answers = [server.post("/api/generate", {**asked, **more}).json()["response"] for more in ({}, empty)]
+    assert answers[0] == answers[1] != ""
+    assert server.post("/api/show", {"model": "chat", "system": "x"}).status_code == 400
 
 
 def test_an_unknown_model_is_the_error_that_the_client_knows(client):

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...kernels.ops import backend
 from ...runtime.step_output import mask_tokens
 from ..config import GenerationConfig
-from .warpers import NEVER, logits_warpers
+from .warpers import COLDEST, NEVER, logits_warpers
 
 EXTRA = 8  # candidates beyond top-k, since ties with the last one stay
 NUCLEUS = 256  # candidates of top-p
@@ -25,8 +25,8 @@ class Candidates:
     """
 
     def __init__(self, config: GenerationConfig, k: int) -> None:
-        self.k, self.temperature = k, config.temperature or 1.0
-        self.p = config.top_p or 1.0
+        self.k, self.temperature = k, max(config.temperature or 1.0, COLDEST)
+        self.p = 1.0 if config.top_p is None else config.top_p
         self.warpers = logits_warpers(config.changed(temperature=1.0, top_k=0, top_p=config.top_p if k else 1.0))
 
     @classmethod
@@ -70,7 +70,9 @@ class Candidates:
                 return None
             # (rows, count): the mass before each candidate
             before = torch.cat([torch.zeros_like(mass[:, :1]), mass[:, :-1]], -1)
-            values = values.masked_fill(before >= self.p, NEVER)
+            drop = before >= self.p
+            drop[:, 0] = False  # the most likely token stays, also with top_p=0
+            values = values.masked_fill(drop, NEVER)
         for warp in self.warpers:
             values = warp(values)
         return values.softmax(-1)

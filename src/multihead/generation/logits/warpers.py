@@ -13,13 +13,14 @@ from ..config import GenerationConfig
 LogitsWarper = Callable[[Tensor], Tensor]
 NEVER = float("-inf")
 TOP_H_TOKENS = 100  # that top-h considers
+COLDEST = 1e-30  # temperature below which a quotient could overflow; the most likely token is certain long before
 
 
 def logits_warpers(config: GenerationConfig, keep: int = 1) -> list[LogitsWarper]:
     """Return the warpers that a config asks for, in transformers' order. `keep`: least tokens that stay."""
     out: list[LogitsWarper] = []
     if config.temperature not in (None, 1.0):
-        heat = config.temperature
+        heat = max(config.temperature, COLDEST)
         out.append(lambda scores: scores / heat)
     if config.top_h is not None:
         out.append(partial(top_h, share=config.top_h))

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...tokenizers.chat import select_template
 from ..errors import ApiError
 from ..models.served_model import ServedModel
+from .template_reads import check_messages, check_variables
 
 RESERVED = frozenset(
     "tokenize chat_template conversation messages tools documents add_generation_prompt continue_final_message "
@@ -50,13 +52,25 @@ class Template:
 def chat_prompt(
     model: ServedModel, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, template: Template
 ) -> list[int]:
-    """Return the token ids of a conversation. Raises ApiError, ChatTemplateError."""
-    ids = model.tokenizer.apply_chat_template(
-        list(messages), tools, template.documents, chat_template=template.source, return_dict=False,
-        add_generation_prompt=template.add_generation_prompt, continue_final_message=template.continue_final_message,
-        tokenizer_kwargs={"add_special_tokens": template.add_special_tokens}, **template.check().variables,
-    )  # fmt: skip
-    return list(ids)
+    """Return the token ids of a conversation.
+
+    Raises:
+        ApiError: variables or messages that the template leaves out. ChatTemplateError: it refuses the conversation.
+    """
+    variables = template.check().variables
+    source = select_template(model.tokenizer, template.source, tools)
+    check_variables(source, variables)
+
+    def render(conversation: Sequence[Mapping[str, Any]]) -> str:
+        return str(model.tokenizer.apply_chat_template(
+            list(conversation), tools, template.documents, chat_template=template.source, tokenize=False,
+            add_generation_prompt=template.add_generation_prompt,
+            continue_final_message=template.continue_final_message, **variables,
+        ))  # fmt: skip
+
+    text = render(messages)
+    check_messages(source, messages, text, render)
+    return text_prompts(model, [text], add_special_tokens=template.add_special_tokens)[0]
 
 
 def template_text(model: ServedModel, template: Template) -> str:

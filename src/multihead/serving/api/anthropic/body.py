@@ -67,8 +67,20 @@ class ConversationBody(Body):
         )  # fmt: skip
 
     def sampling_fields(self) -> dict[str, Any]:
-        """Return the arguments of `Sampling`."""
+        """Return the arguments of `Sampling`. Raises ApiError."""
+        self.form()
         return {"limit": None}
+
+    def form(self) -> dict[str, Any]:
+        """Return the form that `output_config.format` asks for. Raises ApiError."""
+        wanted = (self.output_config or {}).get("format")
+        if wanted is None:
+            return {}
+        if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or set(wanted) != {"type", "schema"}:
+            raise ApiError(
+                "output_config.format must have the type json_schema and a schema.", param="output_config.format"
+            )
+        return {"json_schema": checked_schema(wanted["schema"], "output_config.format.schema")}
 
     def read_tools(self) -> tuple[list[Tool], ToolChoice, bool]:
         """Return the tools, their choice, and whether several may be called. Raises ApiError."""
@@ -96,6 +108,9 @@ class ConversationBody(Body):
             raise ApiError("thinking must have the type enabled, disabled or adaptive.", param="thinking")
         if given.get("display") not in (None, "summarized"):
             raise ApiError("thinking.display: thinking is always told.", param="thinking.display")
+        if kind != "enabled" and budget is not None:
+            name = "thinking.budget_tokens"
+            raise ApiError(f"{name} has no effect with the type {kind}.", param=name)
         if kind == "disabled":
             return thinking_variables(template, False, "thinking"), None
         if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool) or budget < 1):
@@ -104,7 +119,13 @@ class ConversationBody(Body):
 
     def effort_variables(self, template: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Return the template's variables with `output_config.effort`. Raises ApiError."""
-        effort = (self.output_config or {}).get("effort")
+        given = self.output_config or {}
+        if other := sorted(set(given) - {"effort", "format"}):
+            raise ApiError(
+                f"output_config has no field {other[0]!r:.80}.", param=f"output_config.{other[0]}",
+                code="unknown_parameter",
+            )  # fmt: skip
+        effort = given.get("effort")
         return reasoning_variables(template, effort, variables, "output_config.effort")
 
 
@@ -123,23 +144,6 @@ class MessagesBody(ConversationBody):
             "options": {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
             "limit": self.max_tokens, "stops": tuple(self.stop_sequences or ()), "form": self.form(),
         }  # fmt: skip
-
-    def form(self) -> dict[str, Any]:
-        """Return the form that `output_config.format` asks for. Raises ApiError."""
-        given = self.output_config or {}
-        if other := sorted(set(given) - {"effort", "format"}):
-            raise ApiError(
-                f"output_config has no field {other[0]!r:.80}.", param=f"output_config.{other[0]}",
-                code="unknown_parameter",
-            )  # fmt: skip
-        wanted = given.get("format")
-        if wanted is None:
-            return {}
-        if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or set(wanted) != {"type", "schema"}:
-            raise ApiError(
-                "output_config.format must have the type json_schema and a schema.", param="output_config.format"
-            )
-        return {"json_schema": checked_schema(wanted["schema"], "output_config.format.schema")}
 
 
 def read_tool(given: Mapping[str, Any], where: str) -> Tool:

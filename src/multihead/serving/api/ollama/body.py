@@ -100,11 +100,12 @@ class GenerateBody(OllamaBody):
     """Body of /api/generate."""
 
     NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
-        "template": "the chat template of the model is used; raw takes the prompt as it is.",
         "context": "send the conversation to /api/chat.", "width": "this server makes no images.",
         "height": "this server makes no images.", "steps": "this server makes no images.",
     }  # fmt: skip
-    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {**OllamaBody.NEUTRAL, "suffix": ("",), "images": ([],)}
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **OllamaBody.NEUTRAL, "suffix": ("",), "images": ([],), "template": ("",),
+    }  # fmt: skip
 
     prompt: str | None = None
     system: str | None = None

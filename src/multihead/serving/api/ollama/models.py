@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ...._version import __version__
 from ....pipelines.generation_base import context_length
 from ...body import Body, read_body
+from ...errors import ApiError
 from ...generation.prompts import Template, template_text
 from ...models.served_model import ServedModel
 from ...routing import route
@@ -26,10 +27,24 @@ FAR = 2**33  # seconds since 1970, of a model that is never unloaded
 
 
 class ShowBody(Body):
-    """Body of /api/show. `verbose` asks for more tables, of which this server has none."""
+    """Body of /api/show, with the empty fields that `ollama run` and `ollama show` send.
 
-    model: str
+    Args:
+        name: the older name of `model`. verbose: more tables, of which this server has none.
+    """
+
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {"system": ("",), "template": ("",), "options": ({},)}
+
+    model: str | None = None
+    name: str | None = None
     verbose: bool | None = None
+
+    @property
+    def asked(self) -> str:
+        """The name of the model without Ollama's tag. Raises ApiError for none."""
+        if not (found := self.model or self.name):
+            raise ApiError("model: Field required.", param="model")
+        return found.removesuffix(":latest")
 
 
 def timestamp(seconds: float) -> str:
@@ -87,7 +102,7 @@ async def processes(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     body = await read_body(request, ShowBody)
-    model = await state_of(request).models.get(body.model.removesuffix(":latest"))
+    model = await state_of(request).models.get(body.asked)
     config = model.model.config
     template = template_text(model, Template())
     family = str(config.model_type)

@@ -8,6 +8,7 @@ from typing import Any
 from ....errors import nearest
 from ....pipelines.generation_base import context_length
 from ...errors import ApiError
+from ...generation.sampling import base_config
 from ...models.served_model import ServedModel
 
 FIELDS = {  # option -> field of GenerationConfig
@@ -37,7 +38,7 @@ def read_options(model: ServedModel, given: Mapping[str, Any]) -> dict[str, Any]
     found = {name: value for name, value in given.items() if value is not None}
     for name, value in found.items():
         check_option(name, value)
-    if found.get("repeat_last_n", -1) != -1 and found.get("repeat_penalty", 1) != 1:
+    if found.get("repeat_last_n", -1) != -1 and penalizes(model, found):
         raise refused("repeat_last_n", "repetition is looked for in the whole text; send -1, or leave it out.")
     options = {field: found[name] for name, field in FIELDS.items() if name in found}
     if options.get("typical_p") in (0, 1):
@@ -48,6 +49,14 @@ def read_options(model: ServedModel, given: Mapping[str, Any]) -> dict[str, Any]
         "limit": new_tokens(model, found), "limit_name": "options.num_predict",
         "context": found.get("num_ctx"),
     }  # fmt: skip
+
+
+def penalizes(model: ServedModel, options: Mapping[str, Any]) -> bool:
+    """Return True if options, or the checkpoint where they are silent, penalize repetition."""
+    own = base_config(model).repetition_penalty or 1
+    return options.get("repeat_penalty", own) != 1 or any(
+        options.get(name, 0) != 0 for name in ("presence_penalty", "frequency_penalty")
+    )
 
 
 def check_option(name: str, value: Any) -> None:

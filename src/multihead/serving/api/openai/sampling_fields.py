@@ -93,13 +93,14 @@ class SamplingFields(Body):
         """Return the arguments of `Sampling` that these fields give. Raises ApiError."""
         if self.length_penalty is not None and not self.use_beam_search:
             raise ApiError("length_penalty has no effect without use_beam_search.", param="length_penalty")
-        if self.use_beam_search and self.stream:
-            raise ApiError("Beam search knows its texts at the end only; it does not stream.", param="stream")
+        if self.use_beam_search:
+            self.check_beams()
         if self.truncate_prompt_tokens == 0:
             raise ApiError("truncate_prompt_tokens must be -1 or at least 1.", param="truncate_prompt_tokens")
+        temperature = 0 if self.use_beam_search else self.temperature
         return {
             "options": {
-                "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
+                "temperature": temperature, "top_p": self.top_p, "top_k": self.top_k, "min_p": self.min_p,
                 "frequency_penalty": self.frequency_penalty, "presence_penalty": self.presence_penalty,
                 "repetition_penalty": self.repetition_penalty, "seed": self.seed, "min_new_tokens": self.min_tokens,
                 "length_penalty": self.length_penalty,
@@ -111,6 +112,15 @@ class SamplingFields(Body):
             "logit_bias": self.biases(), "form": self.form(), "prompt_logprobs": self.prompt_logprobs,
             "include_end": bool(self.return_token_ids), "truncate": self.truncate_prompt_tokens,
         }  # fmt: skip
+
+    def check_beams(self) -> None:
+        """Raise ApiError for what beam search does not do: it draws nothing, and has its texts at the end."""
+        if self.stream:
+            raise ApiError("Beam search knows its texts at the end only; it does not stream.", param="stream")
+        neutral = {"temperature": (0, 1), "top_p": (1,), "top_k": (-1, 0), "min_p": (0,)}
+        for name, values in neutral.items():
+            if getattr(self, name) not in (None, *values):
+                raise ApiError(f"{name} has no effect with use_beam_search, which draws no tokens.", param=name)
 
     def biases(self) -> dict[int, float]:
         """Return logit_bias by token. Raises ApiError."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import ApiError
-from ..messages import called_function, content_text, read_message
+from ..messages import called_function, content_text, read_message, text_field
 
 Message = dict[str, Any]
 FIELDS: Mapping[str, frozenset[str]] = {  # type of an item -> its fields beside type, id and status
@@ -69,7 +69,8 @@ def add_item(found: list[Message], item: Mapping[str, Any], where: str, template
             turn(found, "reasoning_content")["reasoning_content"] = "\n".join(map(str, texts))
     else:
         text = content_text(fields.get("output"), f"{where}.output") if fields.get("output") != "" else ""
-        found.append({"role": "tool", "tool_call_id": str(fields.get("call_id", "")), "content": text})
+        name = {"name": text_field(fields, "name", where)} if "name" in fields else {}
+        found.append({"role": "tool", "tool_call_id": str(fields.get("call_id", "")), "content": text, **name})
 
 
 def add_message(found: list[Message], message: Message) -> None:
