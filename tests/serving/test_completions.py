@@ -72,6 +72,19 @@ def test_a_prompt_is_scored_as_the_model_does(client, model, tokenizer, limit):
     ]
 
 
+def test_a_stream_of_several_texts_tells_the_scores_of_the_prompt(client):
+    text = "The dog é" * 9
+    asked = {"prompt": text, "echo": True, "logprobs": 0, "n": 4, "temperature": 1, "seed": 1, "max_tokens": 4}
+    whole = [choice.logprobs.token_logprobs for choice in complete(client, **asked).choices]
+    streamed: list[list[float]] = [[] for _ in whole]
+    for chunk in complete(client, **asked, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.logprobs.token_logprobs
+    for one, other in zip(streamed, whole, strict=True):
+        assert one[0] is other[0] is None
+        assert one[1:] == pytest.approx(other[1:], abs=1e-4)
+
+
 def test_prompts_are_texts_or_tokens(client, tokenizer):
     ids = tokenizer.encode_ids([TEXT])[0]
     texts = {complete(client, prompt=prompt).choices[0].text for prompt in (TEXT, [TEXT], ids, [ids])}

@@ -77,6 +77,7 @@ class Generation:
         self._timer = self._loop.call_later(model.server.request_timeout, self._expire)
         self._error: BaseException | None = None
         self._submissions: list[Submission] = []
+        self._first: dict[int, Submission] = {}  # of each prompt: it alone scores the prompt
         try:
             self._submit_all()
         except BaseException:
@@ -107,6 +108,7 @@ class Generation:
         )  # fmt: skip
         submission = Submission(texts, asked, source)
         self._submissions.append(submission)
+        self._first.setdefault(source, submission)
         self._engine.submit(asked)
 
     def _receive(self, submission: Submission, events: Sequence[Event]) -> None:
@@ -153,8 +155,7 @@ class Generation:
 
     def _prompts(self) -> list[PromptRead]:
         """Return what is known of each prompt: by its first choice, since the others share its cache."""
-        first = {each.source: each for each in reversed(self._submissions)}
-        reads = [first[number].prompt if number in first else None for number in range(len(self.requests))]
+        reads = [self._first[number].prompt if number in self._first else None for number in range(len(self.requests))]
         return [read or PromptRead(0) for read in reads]
 
     async def first(self, seconds: float) -> None:
@@ -170,18 +171,25 @@ class Generation:
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         """Yield what is new. Raises ApiError past the server's time limit, and the error of a request."""
-        choices = self.choices
+        left = self._submissions
         try:
-            while choices:
+            while left:
                 await self._event()
-                for choice in choices:
+                for choice in [
+                    choice for submission in left if self._known(submission) for choice in submission.choices
+                ]:
                     if (delta := choice.take()) is not None:
                         if delta.finish is not None:
                             self._info.finish_reason = delta.finish.reason
                         yield delta
-                choices = [choice for choice in choices if not choice.taken]
+                left = [one for one in left if not all(choice.taken for choice in one.choices)]
         finally:
             self.close()
+
+    def _known(self, submission: Submission) -> bool:
+        """Return False while scores of the prompt are asked for and not there: they come before any text."""
+        first = self._first[submission.source]
+        return self.requests[submission.source].prompt_logprobs is None or first.prompt is not None or first.ended
 
     async def _event(self) -> None:
         """Wait for events that have not been looked at. Raises ApiError past the time limit, and a request's error."""
