@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from multihead import AutoTokenizer
 from multihead.runtime.turns import turn
 from multihead.serving.generation.text import ContinuationText
+from multihead.serving.models.served_model import ServedModel
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {
@@ -135,6 +136,14 @@ def test_a_call_that_is_demanded_comes_and_fits_its_schema(client, choice, strea
         name, arguments = call.function.name, call.function.arguments
     assert reason == "tool_calls"
     assert (arguments in OSLO_OR_ROME) if name == "weather" else (choice == "required" and arguments == "{}")
+
+
+def test_a_tool_that_is_demanded_by_name_is_called_once(client):
+    named = {"type": "function", "function": {"name": "weather"}}
+    for seed in range(4):
+        choice = complete(client, tools=[TIME, WEATHER], tool_choice=named, seed=seed, max_tokens=150).choices[0]
+        assert [call.function.name for call in choice.message.tool_calls] == ["weather"]
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
 
 
 def test_an_answer_is_a_call_or_has_the_form(client):
@@ -328,6 +337,12 @@ def test_errors_have_their_class(client):
     assert caught.value.code == "wrong_task"
 
 
+def test_an_address_without_the_version_is_told(server):
+    with pytest.raises(openai.NotFoundError, match=r"/v1/chat/completions is one: end the client's base URL with /v1"):
+        complete(openai.OpenAI(base_url=server.url, api_key="none", max_retries=0))
+    assert "/v1" not in server.get("/nothing").json()["error"]["message"]
+
+
 def test_neutral_fields_of_other_servers_are_accepted(client):
     found = complete(
         client, store=False, service_tier="auto", user="u", metadata={"a": "b"}, modalities=["text"], top_p=1,
@@ -458,9 +473,21 @@ def test_the_api_of_async_clients(server):
 
 
 def test_the_prompt_of_a_conversation_is_told(server, client):
-    found = server.post("/apply-template", {"model": "chat", "messages": HELLO, "tools": [WEATHER]}).json()["prompt"]
+    asked = {"model": "chat", "messages": HELLO, "tools": [WEATHER]}
+    found = server.post("/apply-template", asked).json()["prompt"]
     assert found.startswith("<|im_start|>system")
     assert found.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+    count = server.post("/v1/chat/completions/input_tokens", asked).json()["input_tokens"]
+    assert count == complete(client, tools=[WEATHER]).usage.prompt_tokens
+
+
+def test_the_fingerprint_is_of_the_model_as_it_is_served(server, client):
+    found = complete(client).system_fingerprint
+    assert {chunk.system_fingerprint for chunk in complete(client, stream=True)} == {found}
+    assert client.completions.create(model="gpt-tiny", prompt="a").system_fingerprint == found
+    served = server.state.models.loaded["chat"]
+    other = ServedModel(replace(served.settings, source="other"), served.server, served.pipe)
+    assert other.fingerprint != served.fingerprint == found
 
 
 @pytest.mark.real

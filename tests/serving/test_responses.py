@@ -51,6 +51,21 @@ def test_items_of_a_turn_are_one_message(client):
     chat = client.chat.completions.create(model="chat", messages=messages, temperature=0, max_tokens=16)
     assert found.output_text == chat.choices[0].message.content
     assert found.usage.input_tokens == chat.usage.prompt_tokens
+    assert client.responses.input_tokens.count(model="chat", input=turn).input_tokens == chat.usage.prompt_tokens
+
+
+def test_the_tokens_of_an_input_are_counted_as_they_are_read(client):
+    asked = {
+        "model": "chat", "input": "Hello", "instructions": "Be brief.", "parallel_tool_calls": False,
+        "tools": [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}],
+    }  # fmt: skip
+    found = client.responses.input_tokens.count(**asked)
+    assert found.object == "response.input_tokens"
+    assert found.input_tokens == client.responses.create(**asked, **GREEDY).usage.input_tokens
+    for change in ({"personality": "friendly"}, {"temperature": 1}, {"previous_response_id": "resp_1"}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.input_tokens.count(**asked, extra_body=change)
+        assert caught.value.param == next(iter(change))
 
 
 def test_a_pydantic_model_is_parsed(client):

@@ -20,7 +20,8 @@ import pytest
 import multihead
 from multihead import CrossEncoder, SentenceEncoder
 from multihead.pipelines.decision import systemone
-from tests.serving.conftest import RunningServer
+from multihead.serving.settings import ModelSettings, ServerSettings
+from tests.serving.conftest import RunningServer, running
 
 TEXTS = ["The quick brown fox jumps.", "A dog", "Schöne Grüße aus München!", "the lazy dog doesn't mind"]
 LONG = "the lazy dog " * 20  # more than the 24 tokens of the tiny models
@@ -72,6 +73,13 @@ class TestOpenAI:
         found = client.embeddings.create(model="encoder", input=TEXTS, dimensions=3)
         expected = encoder.encode(TEXTS, truncate_dim=3, normalize_embeddings=True)
         close([each.embedding for each in found.data], expected)
+
+    def test_a_model_of_16_bits_gives_length_1(self, task_models):
+        """The length itself is computed in float32: bfloat16 would be 0.4 % off."""
+        model = ModelSettings(source=str(task_models["encoder"]), name="encoder", precision="bfloat16")
+        with running(ServerSettings(models=(model,))) as server:
+            data = server.post("/v1/embeddings", {"input": TEXTS}).json()["data"]
+        assert [sum(x * x for x in each["embedding"]) for each in data] == pytest.approx([1] * len(TEXTS), abs=1e-6)
 
     def test_prompts(self, client, encoder):
         found = client.embeddings.create(model="encoder", input=TEXTS, extra_body={"input_type": "search_query"})
@@ -302,6 +310,21 @@ class TestPooling:
         messages = [{"role": "user", "content": "Hello"}]
         chat = task_server.post("/tokenize", {"model": "chat", "messages": messages}).json()["tokens"]
         assert chat == tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+    def test_tokens_in_the_shape_of_llama_cpp(self, task_server, encoder):
+        text = "a dog 猫"
+        plain, special = encoder.tokenizer(text, add_special_tokens=False), encoder.tokenizer(text)
+        asked = {"model": "encoder", "content": text}
+        assert task_server.post("/tokenize", asked).json() == {"tokens": plain["input_ids"]}
+        found = task_server.post("/tokenize", {**asked, "add_special": True}).json()["tokens"]
+        assert found == special["input_ids"]
+        asked["model"] = "chat"
+        tokens = task_server.post("/tokenize", {**asked, "with_pieces": True}).json()["tokens"]
+        pieces = [one["piece"] if isinstance(one["piece"], list) else list(one["piece"].encode()) for one in tokens]
+        assert bytes(byte for piece in pieces for byte in piece) == text.encode()
+        ids = [one["id"] for one in tokens]
+        assert task_server.post("/detokenize", {"model": "chat", "tokens": ids}).json()["content"] == text
+        assert task_server.post("/tokenize", {**asked, "parse_special": False}).status_code == 400
 
 
 class TestDecisions:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
@@ -25,7 +24,7 @@ from ..tokenizers.encodings import Encodings
 from ..tokenizers.tokenizer import Tokenizer
 from .base import TextEncoder, TokenizedTexts, convert_rows, forward_batches, load_transformer, tokenize
 from .folder import Folder, read_module, write_folder
-from .modules import Pooling, SentenceModule
+from .modules import Pooling, SentenceModule, unit_length
 from .similarity import similarity, to_vectors
 
 OUTPUTS = ("sentence_embedding", "token_embeddings")
@@ -213,7 +212,7 @@ class SentenceEncoder(TextEncoder):
         rows = torch.zeros(len(ids.ids), self.width, dtype=self.dtype, device=device)[:, :width]
         for numbers, result in forward_batches(self.model, ids, budget=token_budget, most=batch_size, show=show):
             vectors = self.vectors(result.hidden, result.runs, length)[:, :width]
-            rows[numbers] = (F.normalize(vectors, dim=-1) if normalize else vectors).to(device)
+            rows[numbers] = (unit_length(vectors) if normalize else vectors).to(device)
         return rows.contiguous()
 
     def _token_states(self, ids: TokenizedTexts, *, batch_size: int | None, token_budget: int, show: bool) -> Any:

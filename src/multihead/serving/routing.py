@@ -85,11 +85,19 @@ def error_response(scope: MutableMapping[str, Any], error: ApiError) -> Response
     return openai_error(error)
 
 
+def versioned(scope: MutableMapping[str, Any]) -> str:
+    """Return a hint for clients whose base address lacks the version: the path exists behind /v1."""
+    path = f"/v1{route_path(scope)}"
+    if any(isinstance(each, ApiRoute) and each.path_regex.match(path) for each in scope["app"].routes):
+        return f"{path:.80} is one: end the client's base URL with /v1. "
+    return ""
+
+
 async def http_error(request: Request, error: Exception) -> Response:
     """Return an error of the router: no such path (404), or no such method there (405)."""
     assert isinstance(error, HTTPException)
     text = {
-        404: "There is no such path here. GET /openapi.json lists all.",
+        404: f"There is no such path here. {versioned(request.scope)}GET /openapi.json lists all.",
         405: f"This path does not answer to {request.method}.",
     }
     found = ApiError(text.get(error.status_code, error.detail), error.status_code, headers=error.headers)

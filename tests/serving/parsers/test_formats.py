@@ -213,6 +213,14 @@ def test_arguments_that_break_off_keep_what_was_valid():
     assert read(parser_of("qwen3_coder"), text) == ("", "<function=oops </tool_call>", [("now", "{}")])
 
 
+@pytest.mark.parametrize("cut", ["<", "</tool", "\n</tool_call", "</tool_call>\n<tool_c"])
+def test_a_marker_that_a_limit_cuts_behind_a_call_is_no_content(cut):
+    text = '<tool_call>{"name": "now", "arguments": {}}' + cut
+    for cuts in ([], range(1, len(text))):
+        assert read(parser_of("hermes"), text, cuts) == ("", "", [("now", "{}")])
+    assert read(parser_of("hermes"), "a <tool_c") == ("", "a <tool_c", [])
+
+
 def test_line_breaks_inside_json_strings_become_escapes():
     text = '<tool_call>{"name": "f", "arguments": {"code": "a\n\tb\x01"}}</tool_call>'
     assert json.loads(read(parser_of("hermes"), text, range(1, len(text)))[2][0][1]) == {"code": "a\n\tb\x01"}

@@ -38,7 +38,10 @@ def describe_adapter(name: str, model: ModelSettings, state: ServerState) -> dic
 
 
 def public_source(source: str) -> str:
-    """Return the source of a model for everybody: of a local folder only its name."""
+    """Return the source of a model for everybody, without its hash: of a local folder only its name."""
+    source = source.partition("#sha256=")[0]
+    if source.startswith("pypi:"):
+        return source
     return Path(source).name if looks_like_path(source) or Path(source).exists() else source
 
 

@@ -46,6 +46,11 @@ class ChatRequest:
     reasoning_budget: int | None = None
     budget_name: str = "thinking_token_budget"
 
+    @property
+    def parallel(self) -> bool:
+        """True if an answer may have several calls; a tool that is demanded by its name is called once."""
+        return self.parallel_calls and not self.choice.name
+
 
 @dataclass
 class AnswerDelta:
@@ -124,7 +129,7 @@ async def start_chat(request: Request, model: ServedModel, asked: ChatRequest) -
         return [made]
 
     generation = await start(model, info_of(request), asked.sampling.n, make)
-    return Chat(model, generation, parsers, asked.parallel_calls)
+    return Chat(model, generation, parsers, asked.parallel)
 
 
 def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequest, list[OutputParser]]:
@@ -146,7 +151,7 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
             "starts, or leave tools out.", param="tools", code="unsupported_parameter",
         )  # fmt: skip
     form = answer_form(
-        model, parsers[0], asked.sampling.form, tools, asked.choice, parallel=asked.parallel_calls, strict=asked.strict
+        model, parsers[0], asked.sampling.form, tools, asked.choice, parallel=asked.parallel, strict=asked.strict
     )
     sampling = replace(asked.sampling, form=form)
     made = generation_request(model, prompt, sampling, parsers[0].kept_tokens)
@@ -165,7 +170,8 @@ def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
     tools = usable_tools(asked)
     if tools and "tools" not in template_text(model, asked.template):
         raise ApiError(
-            f"The chat template of {model.id} has no place for tools: the model was not made to call any.",
+            f"The chat template of {model.id} has no place for tools: the model was not made to call any. Ask another "
+            "model, or let the server give this one a template that lists tools (chat_template of its settings).",
             param="tools", code="unsupported_parameter",
         )  # fmt: skip
     return chat_prompt(model, asked.messages, tools or None, asked.template)

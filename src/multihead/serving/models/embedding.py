@@ -106,10 +106,10 @@ async def token_states(
 
 
 def normalizes(encoder: SentenceEncoder, options: EmbeddingOptions) -> bool:
-    """Return whether embeddings are divided by their length: those of models with length 1 are, after a cut."""
+    """Return whether embeddings are divided by their length, in float32: so are those of models with length 1."""
     if options.normalize is not None:
         return options.normalize
-    return options.dimensions is not None and isinstance(encoder.steps[-1], Normalize)
+    return isinstance(encoder.steps[-1], Normalize)
 
 
 def finish_rows(found: Sequence[Any], width: int, normalize: bool) -> NDArray[np.float32]:

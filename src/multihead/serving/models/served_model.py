@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
+from ..._version import __version__
 from ...errors import InvalidInput
 from ...generation.engine_thread import EngineThread
 from ...pipelines.base import Pipeline
@@ -71,6 +73,12 @@ class ServedModel:
     @property
     def id(self) -> str:
         return self.settings.id
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """OpenAI's `system_fingerprint`: it changes with what changes texts of equal seeds, also over restarts."""
+        told = (__version__, self.settings.source, self.pipe.precision, str(self.pipe.device))
+        return f"fp_{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
 
     @cached_property
     def token_texts(self) -> TokenTexts:

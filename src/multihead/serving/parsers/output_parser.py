@@ -99,8 +99,15 @@ class OutputParser:
         return self.writer.take()
 
     def finish(self) -> ParsedDelta:
-        """End the text and return what was held back."""
+        """End the text and return what was held back, but for the beginning of a marker behind a call.
+
+        A limit of tokens cut that marker; elsewhere such a beginning is content.
+        """
         self._ended = self.source.ended = True
+        rest, markers = self.source.rest.lstrip(), self.tool.markers if self.tool else ()
+        behind_call = self.writer.count > 0 and self.writer.content.marked
+        if rest and behind_call and any(marker.startswith(rest) for marker in markers):
+            self.source.take(len(self.source.rest))
         next(self._steps, None)
         return self.writer.take(last=True)
 

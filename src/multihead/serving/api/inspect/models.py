@@ -30,7 +30,7 @@ def listed(settings: ModelSettings, state: ServerState) -> dict[str, Any]:
     model = state.models.loaded.get(settings.id)
     out: dict[str, Any] = {
         "id": settings.id, "aliases": list(settings.aliases),
-        "source": public_source(settings.source.partition("#sha256=")[0]),
+        "source": public_source(settings.source),
         "status": "loaded" if model else "failed" if settings.id in state.models.failed else "unloaded",
     }  # fmt: skip
     if model is None:

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from ...body import read_body
 from ...disconnects import while_connected
 from ...errors import openai_error
-from ...generation.chat import start_chat
+from ...generation.chat import count_prompt, start_chat
 from ...request_info import cache_salt
 from ...routing import route
 from ...sse import EventStream
@@ -32,4 +32,14 @@ async def chat_completions(request: Request) -> Response:
     )
 
 
-ROUTES = [route("/v1/chat/completions", chat_completions, shape=openai_error, bodies=[ChatBody])]
+async def input_tokens(request: Request) -> Response:
+    """Return the number of tokens of a conversation's prompt, as llama.cpp does."""
+    body = await read_body(request, ChatBody)
+    model = await state_of(request).models.get(body.model)
+    return JSONResponse({"input_tokens": await count_prompt(model, body.chat_request(model, b""))})
+
+
+ROUTES = [
+    route("/v1/chat/completions", chat_completions, shape=openai_error, bodies=[ChatBody]),
+    route("/v1/chat/completions/input_tokens", input_tokens, shape=openai_error, bodies=[ChatBody]),
+]

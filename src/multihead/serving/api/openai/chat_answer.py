@@ -53,7 +53,10 @@ class ChatAnswer:
         self.choices = [Choice() for _ in range(asked.sampling.n)]
         self.echo = body.echoed(asked)
         name = body.request_id or secrets.token_hex(12)
-        self.head = {"id": f"chatcmpl-{name}", "created": chat.generation.created, "model": chat.generation.name}
+        self.head = {
+            "id": f"chatcmpl-{name}", "created": chat.generation.created, "model": chat.generation.name,
+            "system_fingerprint": chat.model.fingerprint,
+        }  # fmt: skip
         self.unused: list[list[TokenInfo]] = [[] for _ in self.choices]  # tokens that no chunk has told yet
 
     async def whole(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class CompletionAnswer:
         name = body.request_id or secrets.token_hex(12)
         self.head = {
             "id": f"cmpl-{name}", "object": "text_completion", "created": generation.created, "model": generation.name,
+            "system_fingerprint": self.model.fingerprint,
         }  # fmt: skip
         self._echoes: dict[int, Echo] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse
 
-from ...errors import TYPES, ApiError
+from ...errors import TYPES, ApiError, error_detail
 
 TEI_TYPES = {400: "Empty", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
 
@@ -13,6 +13,12 @@ def cohere_error(error: ApiError) -> JSONResponse:
     """Return an error as Cohere's interface does: `message`; `param` and `code` are added."""
     content = {"message": str(error), "param": error.param, "code": error.code, "type": TYPES.get(error.status)}
     return JSONResponse(content, error.status, error.headers)
+
+
+def rerank_error(error: ApiError) -> JSONResponse:
+    """Return an error in Cohere's shape, and in vLLM's and Jina's clients' too, which read `error`."""
+    content = {"message": str(error), "param": error.param, "code": error.code, "type": error.kind}
+    return JSONResponse({**content, "error": error_detail(error)}, error.status, error.headers)
 
 
 def tei_error(error: ApiError) -> JSONResponse:

@@ -19,7 +19,7 @@ from ...notices import notice_headers
 from ...responses import json_response
 from ...routing import route
 from ...state import state_of
-from .errors import cohere_error
+from .errors import cohere_error, rerank_error
 from .inputs import check_count, has_field, json_name
 from .tei import RERANK as TEI_RERANK
 
@@ -110,7 +110,7 @@ def first_tokens(model: ServedModel, texts: list[str], most: int) -> list[str]:
     ]
 
 
-RERANK = route("/v1/rerank", rerank, shape=cohere_error, bodies=[RerankBody])
+RERANK = route("/v1/rerank", rerank, shape=rerank_error, bodies=[RerankBody])
 
 
 async def rerank_either(request: Request) -> Response:
@@ -121,6 +121,6 @@ async def rerank_either(request: Request) -> Response:
 
 
 ROUTES = [
-    route("/rerank", rerank_either, shape=cohere_error, others=[RERANK, TEI_RERANK]), RERANK,
+    route("/rerank", rerank_either, shape=rerank_error, others=[RERANK, TEI_RERANK]), RERANK,
     route("/v2/rerank", rerank, shape=cohere_error, bodies=[RerankBody]),
 ]  # fmt: skip

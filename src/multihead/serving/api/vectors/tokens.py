@@ -1,4 +1,4 @@
-"""Tokens of texts: vLLM's /tokenize and /detokenize, TEI's /tokenize (which has `inputs`) and /decode."""
+"""Tokens of texts: vLLM's /tokenize and /detokenize, llama.cpp's (`content`), TEI's (`inputs`) and /decode."""
 
 from __future__ import annotations
 
@@ -63,6 +63,20 @@ class DetokenizeBody(Body):
     model: str | None = None
 
 
+class LlamaTokenizeBody(Body):
+    """Body of llama.cpp's /tokenize.
+
+    Args:
+        add_special: add the tokens that begin and end texts. with_pieces: tell the text of each token too.
+    """
+
+    NEUTRAL: ClassVar = {"parse_special": (True,)}
+    content: str
+    add_special: bool = False
+    with_pieces: bool = False
+    model: str | None = None
+
+
 class TeiTokenizeBody(Body):
     inputs: Any
     add_special_tokens: bool = True
@@ -91,7 +105,31 @@ async def detokenize(request: Request) -> Response:
     body = await read_body(request, DetokenizeBody)
     model = await state_of(request).models.get(body.model)
     text = await model.batcher.in_thread(lambda: decode_ids(model, body.tokens, False))
-    return json_response({"prompt": text})
+    return json_response({"prompt": text, "content": text})
+
+
+async def tokenize_content(request: Request) -> Response:
+    """Return token ids as llama.cpp does. A piece that is no text of its own is a list of its bytes."""
+    body = await read_body(request, LlamaTokenizeBody)
+    model = await state_of(request).models.get(body.model)
+
+    def work() -> Response:
+        check_unicode(body.content)
+        ids = model.tokenizer.encode_ids([body.content], special=body.add_special)[0]
+        if not body.with_pieces:
+            return json_response({"tokens": ids})
+        return json_response({"tokens": [{"id": one, "piece": piece_of(model, one)} for one in ids]})
+
+    return await model.batcher.in_thread(work)
+
+
+def piece_of(model: ServedModel, token: int) -> str | list[int]:
+    """Return the text of a token, or its bytes where they are a part of a character."""
+    data = model.token_texts.bytes(token)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
 
 
 async def tokenize_parts(request: Request) -> Response:
@@ -152,18 +190,20 @@ def decode_ids(model: ServedModel, ids: Any, skip: bool) -> str:
 
 
 VLLM = route("/tokenize", tokenize, bodies=[TokenizeBody])
+LLAMA = route("/tokenize", tokenize_content, bodies=[LlamaTokenizeBody])
 TEI = route("/tokenize", tokenize_parts, shape=tei_error, bodies=[TeiTokenizeBody])
 
 
 async def tokenize_either(request: Request) -> Response:
-    """Answer /tokenize in the shape of the body: TEI's has `inputs`."""
-    own = TEI if has_field(await request.body(), "inputs") else VLLM
+    """Answer /tokenize in the shape of the body: TEI's has `inputs`, llama.cpp's has `content`."""
+    data = await request.body()
+    own = TEI if has_field(data, "inputs") else LLAMA if has_field(data, "content") else VLLM
     response: Response = await own.endpoint(request)
     return response
 
 
 ROUTES = [
-    route("/tokenize", tokenize_either, others=[VLLM, TEI]),
+    route("/tokenize", tokenize_either, others=[VLLM, LLAMA, TEI]),
     route("/detokenize", detokenize, bodies=[DetokenizeBody]),
     route("/decode", decode, shape=tei_error, bodies=[DecodeBody]),
 ]  # fmt: skip

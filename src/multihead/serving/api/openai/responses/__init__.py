@@ -8,13 +8,14 @@ from starlette.responses import JSONResponse, Response
 from ....body import read_body
 from ....disconnects import while_connected
 from ....errors import openai_error
-from ....generation.chat import start_chat
+from ....generation.chat import count_prompt, start_chat
+from ....generation.sampling import Sampling
 from ....request_info import cache_salt
 from ....routing import route
 from ....sse import EventStream
 from ....state import state_of
 from .answer import ResponseAnswer
-from .body import ResponsesBody
+from .body import InputBody, ResponsesBody
 from .events import ResponseEvents
 
 
@@ -33,4 +34,15 @@ async def responses(request: Request) -> Response:
     )
 
 
-ROUTES = [route("/v1/responses", responses, shape=openai_error, bodies=[ResponsesBody])]
+async def input_tokens(request: Request) -> Response:
+    """Return the number of tokens of a prompt."""
+    body = await read_body(request, InputBody)
+    model = await state_of(request).models.get(body.model)
+    count = await count_prompt(model, body.conversation(model, Sampling()))
+    return JSONResponse({"object": "response.input_tokens", "input_tokens": count})
+
+
+ROUTES = [
+    route("/v1/responses", responses, shape=openai_error, bodies=[ResponsesBody]),
+    route("/v1/responses/input_tokens", input_tokens, shape=openai_error, bodies=[InputBody]),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -24,81 +25,36 @@ LOGPROBS = "message.output_text.logprobs"
 CHOICES = ("none", "auto", "required")
 
 
-class ResponsesBody(Body):
-    """Fields of OpenAI's interface, then vLLM's of sampling."""
+class InputBody(Body):
+    """What the prompt of a response is made of; the body of /v1/responses/input_tokens."""
 
     NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
-        "previous_response_id": STATELESS, "conversation": STATELESS, "prompt": "this server keeps no prompts.",
-        "max_tool_calls": "this server runs no tools of its own.", "moderation": "it is not computed here.",
-        "context_management": "conversations are read as they are.",
+        "previous_response_id": STATELESS, "conversation": STATELESS,
+        "personality": "models here have no styles to choose from.",
     }  # fmt: skip
-    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "background": (False,), "store": (False,), "truncation": ("disabled",), "service_tier": ("auto", "default"),
-        "stream_options": ({}, {"include_obfuscation": False}),
-    }  # fmt: skip
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {"truncation": ("disabled",)}
 
     model: str | None = None
     input: str | list[dict[str, Any]]
     instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
-    include: list[str] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
-    stream: bool | None = None
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
-    # names of users, and hints for caches: no text depends on them
-    user: str | None = Field(None, max_length=1024)
-    safety_identifier: str | None = Field(None, max_length=64)
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    seed: int | None = Field(None, ge=-INT64, lt=INT64 - 1024)
-    top_k: int | None = Field(None, ge=-1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
     chat_template_kwargs: dict[str, Any] | None = None
-    cache_salt: Text | None = None
 
-    @property
-    def wants_logprobs(self) -> bool:
-        return LOGPROBS in (self.include or ())
-
-    def chat_request(self, model: ServedModel, cache_salt: bytes) -> ChatRequest:
+    def conversation(self, model: ServedModel, sampling: Sampling) -> ChatRequest:
         """Return the conversation. Raises ApiError."""
-        if other := [one for one in self.include or () if one != LOGPROBS]:
-            raise ApiError(
-                f"include: {other[0]!r:.80} is not computed here; it can be {LOGPROBS}.", param="include",
-                code="unsupported_value",
-            )  # fmt: skip
-        if self.top_logprobs and not self.wants_logprobs:
-            raise ApiError(f"top_logprobs needs {LOGPROBS} in include.", param="top_logprobs")
         source = template_text(model, Template())
         tools = [read_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools or ())]
         check_tools(tools, "tools")
         tools, choice = read_choice(tools, self.tool_choice)
-        options = {
-            name: getattr(self, name) for name in (
-                "temperature", "top_p", "seed", "top_k", "min_p", "frequency_penalty", "presence_penalty",
-                "repetition_penalty",
-            )
-        }  # fmt: skip
         return ChatRequest(
             messages=read_input(self.input, self.instructions, source), tools=tools, choice=choice,
             parallel_calls=self.parallel_tool_calls is not False,
             strict=any(tool.get("strict") for tool in self.tools or ()),
-            template=Template(variables=self.variables(source)).check(),
-            sampling=Sampling(
-                options=options, limit=self.max_output_tokens, limit_name="max_output_tokens", form=self.form(),
-                logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None, cache_salt=cache_salt,
-            ),
+            template=Template(variables=self.variables(source)).check(), sampling=replace(sampling, form=self.form()),
         )  # fmt: skip
 
     def variables(self, template: str) -> dict[str, Any]:
@@ -131,6 +87,65 @@ class ResponsesBody(Body):
                 f"text.format has no field {other[0]!r:.80}.", param=f"text.format.{other[0]}", code="unknown_parameter"
             )
         return {"json_schema": checked_schema(wanted.get("schema"), "text.format.schema")}
+
+
+class ResponsesBody(InputBody):
+    """Fields of OpenAI's interface, then vLLM's of sampling."""
+
+    NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
+        **InputBody.NOT_COMPUTED, "prompt": "this server keeps no prompts.",
+        "max_tool_calls": "this server runs no tools of its own.", "moderation": "it is not computed here.",
+        "context_management": "conversations are read as they are.",
+    }  # fmt: skip
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **InputBody.NEUTRAL, "background": (False,), "store": (False,), "service_tier": ("auto", "default"),
+        "stream_options": ({}, {"include_obfuscation": False}),
+    }  # fmt: skip
+
+    max_output_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    include: list[str] | None = None
+    stream: bool | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    # names of users, and hints for caches: no text depends on them
+    user: str | None = Field(None, max_length=1024)
+    safety_identifier: str | None = Field(None, max_length=64)
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    seed: int | None = Field(None, ge=-INT64, lt=INT64 - 1024)
+    top_k: int | None = Field(None, ge=-1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    cache_salt: Text | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return LOGPROBS in (self.include or ())
+
+    def chat_request(self, model: ServedModel, cache_salt: bytes) -> ChatRequest:
+        """Return the conversation and how it is answered. Raises ApiError."""
+        if other := [one for one in self.include or () if one != LOGPROBS]:
+            raise ApiError(
+                f"include: {other[0]!r:.80} is not computed here; it can be {LOGPROBS}.", param="include",
+                code="unsupported_value",
+            )  # fmt: skip
+        if self.top_logprobs and not self.wants_logprobs:
+            raise ApiError(f"top_logprobs needs {LOGPROBS} in include.", param="top_logprobs")
+        options = {
+            name: getattr(self, name) for name in (
+                "temperature", "top_p", "seed", "top_k", "min_p", "frequency_penalty", "presence_penalty",
+                "repetition_penalty",
+            )
+        }  # fmt: skip
+        return self.conversation(model, Sampling(
+            options=options, limit=self.max_output_tokens, limit_name="max_output_tokens", cache_salt=cache_salt,
+            logprobs=(self.top_logprobs or 0) if self.wants_logprobs else None,
+        ))  # fmt: skip
 
 
 def read_tool(given: Mapping[str, Any], where: str) -> Tool:
