@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ import torch
 
 from multihead import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from multihead.errors import InvalidInput, MemoryFull, ScoresNotFinite, UnsupportedOption
+from multihead.generation.abandonment import Abandoned, Abandonment
 from multihead.generation.engine_thread import EngineStopped, EngineThread, NewToken, PromptRead
 from multihead.generation.generate import generate_tokens
 from multihead.generation.strategies.base import Extras
@@ -342,3 +344,28 @@ def test_an_encoder_decoder_is_hosted(tmp_path):
     engine.close()
     for number, tokens in enumerate(expected):
         assert torch.equal(found[number], tokens)
+
+
+def test_what_is_abandoned_ends_within_a_step(llama):
+    abandonment, ended = Abandonment(), queue.SimpleQueue()
+
+    def work():
+        with abandonment.watch():
+            try:
+                generate_tokens(llama.model, [[5, 6], [7, 8]], config(5000))
+            except Abandoned as error:
+                ended.put(error)
+            with pytest.raises(Abandoned):  # a pipeline's next call does not begin
+                generate_tokens(llama.model, [[5, 6]], config(5000))
+        ended.put(generate_tokens(llama.model, [[5, 6]], config(3)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while llama.running < 2:
+        time.sleep(0.001)
+    abandonment.abandon()
+    assert isinstance(ended.get(timeout=5), Abandoned)
+    assert ended.get(timeout=60) == generate_tokens(llama.model, [[5, 6]], config(3))
+    thread.join()
+    assert llama.alive
+    assert not llama.busy

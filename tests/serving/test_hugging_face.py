@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ def pipe(task: str, folder: Path, **options: Any) -> Any:
 
 def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=0, atol=2e-6)
+
+
+def wait(done: Any) -> None:
+    end = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +253,20 @@ class TestTasks:
         notices = json.loads(many.headers["x-multihead-notices"])
         assert len(many.headers["x-multihead-notices"]) <= 4096
         assert notices[-1]["more"] == 200 - (len(notices) - 1)
+
+    def test_what_generates_for_a_client_that_has_gone_ends(self, task_server):
+        self.ask(task_server, "/models/chat", "dog", max_new_tokens=1)
+        engine = task_server.state.models.loaded["chat"].engine
+        own = {"max_new_tokens": 300, "min_new_tokens": 300, "num_beams": 2}
+        content = json.dumps({"inputs": [CONTEXT] * 200, "parameters": own}).encode()
+        with socket.create_connection(task_server.url.removeprefix("http://").split(":")) as client:
+            client.sendall(b"POST /models/chat HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+            client.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(content), content))
+            wait(lambda: engine.running)
+        before = engine.statistics.steps
+        wait(lambda: not engine.busy and not task_server.state.models.loaded["chat"].users)
+        assert engine.statistics.steps - before < 300, "not even the first texts were ended"
+        assert self.ask(task_server, "/models/chat", "dog", max_new_tokens=1).status_code == 200
 
     ASKED = {"question": "a", "context": "b"}
     BAD = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ async def request() -> AsyncIterator[RequestInfo]:
     finally:
         _current.reset(token)
         info.release()
+
+
+async def until(done: Any) -> None:
+    while not done():
+        await asyncio.sleep(0.01)
 
 
 async def changes(models: ModelRegistry, found: list[tuple[str, str]]) -> None:
@@ -133,10 +139,6 @@ def test_failed_loads_are_remembered_for_a_while(tmp_path: Path, bert: Path, mon
 def test_idle_models_are_unloaded(bert: Path, classifier: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(registry, "TEND_SECONDS", 0.01)
 
-    async def until(done: Any) -> None:
-        while not done():
-            await asyncio.sleep(0.01)
-
     async def go() -> None:
         models = made({"bert": bert, "classifier": classifier}, idle_timeout=0.05)
         tending = asyncio.create_task(models.tend())
@@ -168,6 +170,54 @@ def test_reload_leaves_running_requests_their_model(bert: Path) -> None:
             assert before.pipeline("fill-mask")("a [MASK]"), "still open"
         await models._close_retired()
         assert models.retired == []
+        await models.close()
+
+    asyncio.run(go())
+
+
+def test_two_tasks_may_close_what_is_retired(bert: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        models = made({"bert": bert, "classifier": classifier})
+        both = [await models.load("bert"), await models.load("classifier")]
+        closed, slow = [], threading.Event()
+        for model in both:
+            monkeypatch.setattr(model, "close", lambda model=model: (slow.wait(10), closed.append(model.id)))
+        models.loaded.clear()
+        models.retired += both
+        closings = [asyncio.create_task(models._close_retired()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert models.bytes == sum(model.weight_bytes for model in both), "their memory is not free yet"
+        slow.set()
+        await asyncio.gather(*closings)
+        assert sorted(closed) == ["bert", "classifier"]
+        assert models.bytes == 0
+
+    asyncio.run(go())
+
+
+def test_tending_survives_a_model_that_cannot_be_closed(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "TEND_SECONDS", 0.01)
+
+    async def go() -> None:
+        models = made({"bert": bert}, idle_timeout=0.05)
+        model, tending = await models.load("bert"), asyncio.create_task(models.tend())
+        monkeypatch.setattr(model, "close", lambda: 1 / 0)
+        await asyncio.wait_for(until(lambda: not models.loaded and not models.retired), 10)
+        await models.load("bert")
+        await asyncio.wait_for(until(lambda: not models.loaded), 10)
+        tending.cancel()
+        await models.close()
+
+    asyncio.run(go())
+
+
+def test_reloads_at_once_load_one_after_the_other(bert: Path) -> None:
+    async def go() -> None:
+        models = made({"bert": bert})
+        found = await asyncio.gather(*(models.reload("bert") for _ in range(3)))
+        assert models.loaded["bert"] is found[-1]
+        assert models.loading == []
+        assert models.loads == 3
         await models.close()
 
     asyncio.run(go())

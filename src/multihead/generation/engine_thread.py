@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ..adapters import state
 from ..errors import InvalidInput, MultiheadError, nearest
 from ..runtime.turns import turn
+from .abandonment import end_call, waking
 from .checks import check_causal
 from .engine.cache_memory import default_cache_memory
 from .engine.saved_cache import load_cache, save_cache
@@ -127,27 +128,31 @@ class EngineThread:
         """Run jobs to their end, and return the error of each. Their listeners are called in the calling thread.
 
         Raises:
-            EngineStopped: the engine ended before them.
+            EngineStopped: the engine ended before them. Abandoned: nobody waits for them (`abandonment.Abandonment`).
         """
         box: Box = queue.SimpleQueue()
         keys = [object() for _ in jobs]
-        errors: list[BaseException | None] = [None] * len(jobs)
-        sent = left = 0
         try:
-            while sent < len(jobs) or left:
-                # a call with many jobs leaves room for requests that come after it
-                while sent < len(jobs) and left < max(self.max_sequences // 2, 1):
-                    self._send(keys[sent], jobs[sent], box, sent)
-                    sent, left = sent + 1, left + 1
-                told = box.get()
-                if isinstance(told, tuple):
-                    errors[told[0]], left = told[1], left - 1
-                else:
-                    told()
-        except BaseException:  # of a streamer, or an interrupt: nobody waits for the jobs any more
+            with waking(lambda: box.put(end_call)):
+                return self._run_jobs(jobs, keys, box)
+        except BaseException:  # of a streamer, an interrupt or an abandonment: nobody waits for the jobs any more
             for key in keys:
                 self._inbox.put(partial(self._cancel, key))
             raise
+
+    def _run_jobs(self, jobs: Sequence[GenerationJob], keys: Sequence[object], box: Box) -> list[BaseException | None]:
+        errors: list[BaseException | None] = [None] * len(jobs)
+        sent = left = 0
+        while sent < len(jobs) or left:
+            # a call with many jobs leaves room for requests that come after it
+            while sent < len(jobs) and left < max(self.max_sequences // 2, 1):
+                self._send(keys[sent], jobs[sent], box, sent)
+                sent, left = sent + 1, left + 1
+            told = box.get()
+            if isinstance(told, tuple):
+                errors[told[0]], left = told[1], left - 1
+            else:
+                told()
         return errors
 
     def _send(self, key: object, job: GenerationJob, box: Box, number: int) -> None:

@@ -49,6 +49,7 @@ class ModelRegistry:
         self.loaded: dict[str, ServedModel] = {}
         self.failed: dict[str, LoadFailure] = {}
         self.retired: list[ServedModel] = []
+        self._closing: list[ServedModel] = []  # their memory is not free yet
         self.events = LoadEvents()
         self.loads = 0  # since the start
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}
@@ -68,7 +69,7 @@ class ModelRegistry:
     @property
     def bytes(self) -> int:
         """Weights of all models in memory."""
-        return sum(model.weight_bytes for model in (*self.loaded.values(), *self.retired))
+        return sum(model.weight_bytes for model in (*self.loaded.values(), *self.retired, *self._closing))
 
     def resolve(self, name: str | None) -> ModelSettings:
         """Return the settings of the model that a request names; of the first one for None. Raises ApiError."""
@@ -104,10 +105,14 @@ class ModelRegistry:
         task = self._loads.get(settings.id)
         if task is None:
             self._check_failure(settings)
-            task = asyncio.create_task(self._load(settings))
-            self._loads[settings.id] = task
-            task.add_done_callback(lambda done: self._loaded(settings.id, done))
+            task = self._begin_load(settings)
         return await asyncio.shield(task)  # a client that goes does not end the load of the others
+
+    def _begin_load(self, settings: ModelSettings) -> asyncio.Task[ServedModel]:
+        task = asyncio.create_task(self._load(settings))
+        self._loads[settings.id] = task
+        task.add_done_callback(lambda done: self._loaded(settings.id, done))
+        return task
 
     def _loaded(self, name: str, task: asyncio.Task[ServedModel]) -> None:
         self._loads.pop(name, None)
@@ -182,14 +187,10 @@ class ModelRegistry:
     async def reload(self, name: str) -> ServedModel:
         """Load a model again from its files; requests that run keep the one before until they end. Raises ApiError."""
         settings = self.resolve(name)
-        running = self._loads.get(settings.id)
-        if running is not None:
+        while (running := self._loads.get(settings.id)) is not None:
             await asyncio.wait({running})
         self.failed.pop(settings.id, None)
-        task = asyncio.create_task(self._load(settings))
-        self._loads[settings.id] = task
-        task.add_done_callback(lambda done: self._loaded(settings.id, done))
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._begin_load(settings))
 
     async def unload(self, name: str) -> bool:
         """Unload a model once no request uses it; the next one loads it again. Return False if it was not loaded."""
@@ -211,9 +212,14 @@ class ModelRegistry:
         await self._close_retired()
 
     async def _close_retired(self) -> None:
-        for model in [each for each in self.retired if not each.users]:
+        """Close the models that nobody holds any more. Several tasks may do so at once, each model for one of them."""
+        while (model := next((each for each in self.retired if not each.users), None)) is not None:
             self.retired.remove(model)
-            await asyncio.to_thread(model.close)
+            self._closing.append(model)
+            try:
+                await asyncio.to_thread(model.close)
+            finally:
+                self._closing.remove(model)
             log.info("%s is unloaded", model.id)
             if model.id not in self.loaded:
                 self.events.tell(model.id, "unloaded")
@@ -226,6 +232,8 @@ class ModelRegistry:
                 await self._tend_once(time.monotonic())
             except ApiError as error:
                 log.warning("%s", error)
+            except Exception:  # of one model's end: the others are tended further
+                log.exception("models cannot be tended")
 
     async def _tend_once(self, now: float) -> None:
         await self._close_retired()

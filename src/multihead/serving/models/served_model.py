@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ..._version import __version__
 from ...errors import InvalidInput
+from ...generation.abandonment import Abandonment
 from ...generation.engine_thread import EngineThread
 from ...pipelines.base import Pipeline
 from ...pipelines.catalog import TASKS, canonical_name
@@ -153,8 +154,18 @@ class ServedModel:
         return ThreadPoolExecutor(WRITERS, thread_name_prefix="multihead-write")
 
     async def in_writer(self, work: Callable[[], T]) -> T:
-        """Return the result of a pipeline that generates, computed in a thread."""
-        return await asyncio.wrap_future(self._writers.submit(work))
+        """Return the result of a pipeline that generates, computed in a thread; cancelling ends it within a step."""
+        abandonment = Abandonment()
+
+        def watched() -> T:
+            with abandonment.watch():
+                return work()
+
+        try:
+            return await asyncio.wrap_future(self._writers.submit(watched))
+        except asyncio.CancelledError:
+            abandonment.abandon()
+            raise
 
     def pipeline(self, task: str) -> Pipeline:
         """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
