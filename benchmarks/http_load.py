@@ -46,7 +46,20 @@ class Connection:
         self.writer: asyncio.StreamWriter | None = None
 
     async def request(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, dict[str, str]]:
-        """Send a request; return the status and the headers of its response."""
+        """Send a request; return the status and the headers of its response.
+
+        A kept connection that the server has closed meanwhile is opened again. Raises HttpFailed.
+        """
+        kept = self.reader is not None
+        try:
+            return await self._request(path, body)
+        except (ConnectionError, IndexError) as error:
+            self.close()
+            if not kept:
+                raise HttpFailed(f"{path}: the server closed the connection") from error
+        return await self._request(path, body)
+
+    async def _request(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, str]]:
         if self.reader is None:
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port, limit=1 << 24)
         assert self.writer is not None

@@ -167,7 +167,7 @@ def quantized_file(folder: Path) -> Path:
 
     out = folder / "smollm2-q8_0.gguf"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(SMOLLM2.name), AutoTokenizer.from_pretrained(SMOLLM2.name)
-    save_gguf(model, tokenizer, out, "q8_0")
+    save_gguf(model, tokenizer, out, "Q8_0")
     return out
 
 

@@ -304,3 +304,42 @@ def test_sources_of_other_requests_do_not_mix(tmp_path):
     engine.run()
     assert [one.results for one in jobs] == expected
     assert engine.store.num_used == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+def test_a_prompt_that_is_read_beside_growing_texts_changes_none_of_their_scores(precision, tmp_path):
+    """Decode steps and prompts are computed in different ways; in one pass, scores would be rounded in another way."""
+    import transformers
+
+    wide = transformers.LlamaConfig(
+        vocab_size=96, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(wide).save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, precision=precision)
+    draw = random.Random(5)
+    prompts = [[draw.randrange(4, 90) for _ in range(draw.randrange(20, 60))] for _ in range(6)]
+
+    def scores(one):
+        return [step.logits.tolist() for step in one.steps]
+
+    options = {"output_logits": True, "return_dict_in_generate": True}
+    expected = []
+    for tokens in prompts:
+        engine = Engine(model)
+        expected.append(job(tokens, options, new=12))
+        submit_job(engine, expected[-1])
+        engine.run()
+        engine.store.evict_idle()
+        engine.close()
+    engine, late = Engine(model), []
+    for tokens in prompts:  # each comes while those before grow
+        late.append(job(tokens, options, new=12))
+        submit_job(engine, late[-1])
+        engine.step()
+        engine.step()
+    engine.run()
+    engine.close()
+    assert [scores(one) for one in late] == [scores(one) for one in expected]
+    assert [list(one.results[0]) for one in late] == [list(one.results[0]) for one in expected]

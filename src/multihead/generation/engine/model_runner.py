@@ -89,8 +89,7 @@ class ModelRunner:
             batch.num_logits.append(request.num_logits if new == unread else 0)
             if request.record is not None:
                 records.append(request.record)
-            # one such sequence makes the whole batch no decode step
-            if not begin or unread != 1 or request.num_rows != 1 or request.record is not None:
+            if batch.is_decode and not is_decode_step(request):  # one such sequence makes the whole batch none
                 batch.is_decode = False
             # all sequences make the same number of steps, so the strictest limit holds
             lookahead, limit = max(lookahead, request.lookahead), min(limit, request.max_lookahead)
@@ -110,6 +109,25 @@ class ModelRunner:
         if self._encoded is None or list(map(id, self._encoded[0])) != list(map(id, parts)):
             self._encoded = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
         return self._encoded[1]
+
+
+def is_decode_step(request: ForwardRequest) -> bool:
+    """Return whether a request reads one token after cached ones, and needs its logits and last hidden state alone."""
+    sequence = request.sequence
+    cached = sequence.cached.length
+    return cached > 0 and len(sequence.tokens) - cached == 1 and request.num_rows == 1 and request.record is None
+
+
+def split_passes(work: Work) -> list[Work]:
+    """Return the decode steps of some work and the rest as passes of their own.
+
+    Runners compute decode steps in another way than prompts, with other rounding. In passes of their own, a text does
+    not depend on whether a prompt is read beside it.
+    """
+    steps = [each for each in work if is_decode_step(each[0])]
+    if not steps or len(steps) == len(work):
+        return [work]
+    return [steps, [each for each in work if not is_decode_step(each[0])]]
 
 
 def copy_record(record: OutputCapture, target: OutputCapture, rows: slice, number: int) -> None:

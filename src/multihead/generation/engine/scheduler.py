@@ -22,7 +22,7 @@ from ...nn.cache.store import KVCacheManager
 from ...nn.modes import evaluating
 from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.turns import turn
-from .model_runner import ModelRunner
+from .model_runner import ModelRunner, split_passes
 from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
 T = TypeVar("T")
@@ -208,16 +208,17 @@ class Engine:
         return self._switch
 
     def _forward(self, adapter: str | None) -> None:
-        """Run a pass of each model over the requests with an adapter."""
+        """Run the passes of each model over the requests with an adapter."""
         for runner in self.model_runners:
             if work := self._schedule(runner, adapter):
                 new = sum(new for _, new in work)
                 self.statistics.steps += 1
                 self.statistics.tokens += new
                 begin = time.perf_counter()
-                for forward, result in runner.forward(work):
-                    # by identity, since a dataclass with fields that change has no hash
-                    forward.sequence.request.results[id(forward)] = result
+                for part in split_passes(work):
+                    for forward, result in runner.forward(part):
+                        # by identity, since a dataclass with fields that change has no hash
+                        forward.sequence.request.results[id(forward)] = result
                 self.pace.add(new, time.perf_counter() - begin)
 
     def finish(self, request: Request, error: BaseException | None = None) -> None:
