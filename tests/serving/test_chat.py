@@ -110,6 +110,15 @@ def test_thinking_and_a_call_are_no_content(client):
     )
 
 
+def test_tokens_of_reasoning_are_those_of_each_answer(client, chat_model):
+    form = {"structured_outputs": {"grammar": 'start: <think> /[a-z ]{5,9}/ </think> "So."'}}
+    found = complete(client, max_tokens=40, n=4, seed=3, extra_body=form)
+    tokenizer = AutoTokenizer.from_pretrained(chat_model)
+    thoughts = [choice.message.reasoning_content for choice in found.choices]
+    count = found.usage.completion_tokens_details.reasoning_tokens
+    assert count == sum(map(len, tokenizer.encode_ids(thoughts, special=False)))
+
+
 TIME = {
     "type": "function",
     "function": {"name": "time", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}},

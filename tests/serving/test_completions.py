@@ -129,8 +129,12 @@ def test_prompts_are_cut_where_it_is_asked_for(client, tokenizer):
 def test_end_tokens_may_be_ignored_and_added(client, tokenizer):
     first = complete(client, max_tokens=1, extra_body={"return_token_ids": True}).choices[0].token_ids[0]
     found = complete(client, extra_body={"stop_token_ids": [first], "return_token_ids": True}).choices[0]
-    assert (found.text, found.finish_reason, found.token_ids) == ("", "stop", [first])
+    assert (found.text, found.finish_reason, found.token_ids, found.stop_reason) == ("", "stop", [first], first)
     end = {str(tokenizer.eos_token_id): 100}
+    stop = {"stop_token_ids": [tokenizer.eos_token_id]}
+    assert complete(client, logit_bias=end, extra_body=stop).choices[0].stop_reason is None  # the model's own end
+    named = complete(client, logit_bias=end, extra_body={**stop, "ignore_eos": True}).choices[0]
+    assert (named.finish_reason, named.stop_reason) == ("stop", tokenizer.eos_token_id)
     assert complete(client, logit_bias=end).choices[0].finish_reason == "stop"
     ignored = complete(client, logit_bias=end, extra_body={"ignore_eos": True})
     assert (ignored.choices[0].finish_reason, ignored.usage.completion_tokens) == ("length", 8)

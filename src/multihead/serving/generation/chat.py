@@ -74,19 +74,20 @@ class Chat:
     """Answers of one request; iterate over it once.
 
     Attributes:
-        generation: has usage and times. reasoning: the text of all answers' reasoning so far.
+        generation: has usage and times. reasoning: the parts of each answer's reasoning so far.
     """
 
     def __init__(self, model: ServedModel, generation: Generation, parsers: Sequence[OutputParser], parallel: bool):
         self.model, self.generation = model, generation
-        self.reasoning = ""
+        self.reasoning: list[list[str]] = [[] for _ in parsers]
         self._parsers, self._parallel = parsers, parallel
         self._called = [False] * len(parsers)
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens of the reasoning so far."""
-        return len(self.model.tokenizer.encode_ids([self.reasoning], special=False)[0]) if self.reasoning else 0
+        """Tokens of the reasoning so far, which does not count its markers."""
+        texts = ["".join(parts) for parts in self.reasoning if parts]
+        return sum(map(len, self.model.tokenizer.encode_ids(texts, special=False))) if texts else 0
 
     async def __aiter__(self) -> AsyncIterator[AnswerDelta]:
         """Yield what is new. Raises ApiError."""
@@ -107,7 +108,8 @@ class Chat:
             delta.index, "".join(part.reasoning for part in parts), "".join(part.content for part in parts),
             self._calls(parts), delta.tokens, stop_reason=delta.stop_reason,
         )  # fmt: skip
-        self.reasoning += out.reasoning
+        if out.reasoning:
+            self.reasoning[delta.index].append(out.reasoning)
         self._called[delta.index] |= bool(out.calls)
         if delta.finish is not None:
             reason = delta.finish.reason

@@ -16,6 +16,7 @@ class GenerationRequest:
     Args:
         prompt: token ids. n: continuations; that of number i has the seed plus i.
         stops: strings before which a text ends; the engine does not know them, except for beam search.
+        stop_tokens: end a text because the request says so; the answer names the one that did.
         include_stop: keeps the stop string or stop token in the text.
         skip_special_tokens: leaves special tokens out of the text, except `kept_tokens`.
         include_end: tells the token that ends a text among its tokens.
@@ -27,6 +28,7 @@ class GenerationRequest:
     config: GenerationConfig
     n: int = 1
     stops: tuple[str, ...] = ()
+    stop_tokens: frozenset[int] = frozenset()
     include_stop: bool = False
     skip_special_tokens: bool = True
     kept_tokens: frozenset[int] = frozenset()

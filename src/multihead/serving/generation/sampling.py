@@ -81,9 +81,11 @@ def generation_request(
         tokens = list(allowed)
         extras = Extras(tokenizer=model.tokenizer, allowed=lambda number, ids: tokens)
     ids = [model.tokenizer.convert_tokens_to_ids(token) for token in kept]
+    own_ends = set() if sampling.ignore_eos else base_config(model).ends
     return GenerationRequest(
         prompt=prompt, config=config.changed(max_new_tokens=max(most, 1)), prompt_only=most == 0,
         n=sampling.n, stops=sampling.stops, include_stop=sampling.include_stop,
+        stop_tokens=frozenset(sampling.stop_tokens) - own_ends,
         skip_special_tokens=sampling.skip_special_tokens,
         kept_tokens=frozenset(token for token in ids if token is not None), include_end=sampling.include_end,
         extras=extras, logprobs=sampling.logprobs, prompt_logprobs=sampling.prompt_logprobs,

@@ -69,6 +69,8 @@ class ContinuationText:
         request = self._request
         self.num_tokens += 1
         ends = token in request.config.ends
+        if token in request.stop_tokens:
+            self._stop_reason = token
         if not ends or request.include_end or request.include_stop:
             self._tokens.append(TokenInfo(token, logprob, top, self._decoded))
         visible = request.include_stop or token in request.kept_tokens if ends else True
@@ -89,10 +91,11 @@ class ContinuationText:
             return None
         self.taken = self.finish is not None
         ready = len(self._tokens)
-        if self.finish is None or self._stop_reason is not None:
+        if self.finish is None or isinstance(self._stop_reason, str):
             # of a stop string's own tokens, and of text that may become one, nothing is told
             ready = next((i for i, each in enumerate(self._tokens) if each.begin >= self._shown), ready)
-        delta = Delta(self.index, "".join(self._text), self._tokens[:ready], self.finish, self._stop_reason)
+        reason = None if self.finish is None else self._stop_reason
+        delta = Delta(self.index, "".join(self._text), self._tokens[:ready], self.finish, reason)
         self._text, self._tokens = [], self._tokens[ready:]
         return delta
 
