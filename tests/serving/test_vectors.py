@@ -311,6 +311,14 @@ class TestPooling:
         chat = task_server.post("/tokenize", {"model": "chat", "messages": messages}).json()["tokens"]
         assert chat == tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
+    def test_the_tokenizer_is_described(self, task_server, chat_model):
+        own = multihead.AutoTokenizer.from_pretrained(chat_model)
+        found = task_server.get("/tokenizer_info?model=chat").json()
+        told = (found["eos_token"], found["chat_template"], found["bos_token"], found["model_max_length"])
+        assert told == (own.eos_token, own.chat_template, own.bos_token, 512)
+        assert task_server.get("/tokenizer_info?model=encoder").json()["cls_token"] == "[CLS]"
+        assert task_server.get("/tokenizer_info?model=nope").status_code == 404
+
     def test_tokens_in_the_shape_of_llama_cpp(self, task_server, encoder):
         text = "a dog 猫"
         plain, special = encoder.tokenizer(text, add_special_tokens=False), encoder.tokenizer(text)

@@ -97,8 +97,7 @@ async def tokenize(request: Request) -> Response:
     model = await state_of(request).models.get(body.model)
     ids = await model.batcher.in_thread(lambda: body.ids(model))
     strings = {"token_strs": model.tokenizer.convert_ids_to_tokens(ids)} if body.return_token_strs else {}
-    longest = context_length(model.pipe.model.config) if model.generates else model.tokenizer.limit
-    return json_response({"count": len(ids), "max_model_len": longest, "tokens": ids, **strings})
+    return json_response({"count": len(ids), "max_model_len": longest_text(model), "tokens": ids, **strings})
 
 
 async def detokenize(request: Request) -> Response:
@@ -121,6 +120,22 @@ async def tokenize_content(request: Request) -> Response:
         return json_response({"tokens": [{"id": one, "piece": piece_of(model, one)} for one in ids]})
 
     return await model.batcher.in_thread(work)
+
+
+async def tokenizer_info(request: Request) -> Response:
+    """Describe the tokenizer as vLLM does; clients that count or cut texts themselves read it (lm-eval)."""
+    model = await state_of(request).models.get(request.query_params.get("model"))
+    tokenizer = model.tokenizer
+    names = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+    return json_response({
+        "tokenizer_class": type(tokenizer).__name__, **{name: getattr(tokenizer, name) for name in names},
+        "model_max_length": longest_text(model), "chat_template": tokenizer.chat_template,
+    })  # fmt: skip
+
+
+def longest_text(model: ServedModel) -> int | None:
+    """Return the most tokens that a model reads, None for no limit."""
+    return context_length(model.pipe.model.config) if model.generates else model.tokenizer.limit
 
 
 def piece_of(model: ServedModel, token: int) -> str | list[int]:
@@ -205,5 +220,6 @@ async def tokenize_either(request: Request) -> Response:
 ROUTES = [
     route("/tokenize", tokenize_either, others=[VLLM, LLAMA, TEI]),
     route("/detokenize", detokenize, bodies=[DetokenizeBody]),
+    route("/tokenizer_info", tokenizer_info, ("GET",)),
     route("/decode", decode, shape=tei_error, bodies=[DecodeBody]),
 ]  # fmt: skip
