@@ -231,6 +231,14 @@ def test_a_stop_string_ends_a_text_before_it(client):
     assert kept.message.content == whole[: whole.index(stop) + 1]
 
 
+def test_an_object_has_no_properties_but_those_of_its_schema(client):
+    schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    for seed in range(3):
+        found = complete(client, response_format=asked, max_tokens=100, seed=seed).choices[0]
+        assert (set(json.loads(found.message.content)), found.finish_reason) == ({"yes"}, "stop")
+
+
 def test_a_pydantic_model_is_parsed(client):
     found = client.chat.completions.parse(model="chat", messages=HELLO, response_format=Answer, temperature=0)
     assert isinstance(found.choices[0].message.parsed, Answer)

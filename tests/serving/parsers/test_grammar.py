@@ -14,6 +14,7 @@ from multihead import AutoTokenizer
 from multihead.errors import InvalidInput
 from multihead.generation.logits.grammar import llguidance_tokenizer
 from multihead.serving.parsers import REASONING_PARSERS, TOOL_PARSERS, tool_grammar
+from multihead.serving.parsers.closed_objects import close_objects
 from tests.tokenizers import folders
 
 from .reading import parser_of, read
@@ -250,3 +251,37 @@ def test_what_no_grammar_is_for_is_refused():
     ):  # fmt: skip
         with pytest.raises(InvalidInput):
             tool_grammar(name, tools, choice, True)
+
+
+OF_CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CLOSED = {**OF_CITY, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (OF_CITY, CLOSED),
+        ({"type": "array", "items": OF_CITY}, {"type": "array", "items": CLOSED}),
+        ({"anyOf": [OF_CITY, {"type": "null"}]}, {"anyOf": [CLOSED, {"type": "null"}]}),
+        (
+            {"properties": {"allOf": {"$ref": "#/$defs/a"}}, "$defs": {"a": OF_CITY}},
+            {"properties": {"allOf": {"$ref": "#/$defs/a"}}, "$defs": {"a": CLOSED}, "additionalProperties": False},
+        ),
+    ],
+)
+def test_an_object_has_the_properties_that_its_schema_names(schema, expected):
+    assert close_objects(schema) == expected
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        True, {"type": "object"}, {**OF_CITY, "additionalProperties": True},
+        {**OF_CITY, "minProperties": 2}, {**OF_CITY, "required": ["city", "other"]}, {**OF_CITY, "const": {"a": 1}},
+        {"allOf": [OF_CITY, {"properties": {"days": {}}}]}, {**OF_CITY, "anyOf": [{"properties": {"days": {}}}]},
+        {"properties": {"a": OF_CITY}, "$ref": "#/$defs/b", "$defs": {"b": OF_CITY}},
+        {"type": "array", "items": {**OF_CITY, "if": {"properties": {"a": {"const": 1}}}}},
+    ],
+)  # fmt: skip
+def test_a_schema_stays_open_where_it_decides_or_has_parts(schema):
+    assert close_objects(schema) == schema

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ApiError
+from ..parsers.closed_objects import close_objects
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -30,7 +31,7 @@ def response_form(given: Mapping[str, Any] | None, name: str = "response_format"
     if kind == "text":
         return {}
     if kind == "json_object":
-        return {"json_schema": checked_schema(given.get("schema"), f"{name}.schema")}
+        return {"json_schema": form_schema(given.get("schema"), f"{name}.schema")}
     return {"json_schema": named_schema(given.get("json_schema"), f"{name}.json_schema")}
 
 
@@ -42,7 +43,12 @@ def named_schema(given: Any, name: str) -> Any:
         raise ApiError(f"{name} has no field {other[0]!r:.80}.", param=f"{name}.{other[0]}", code="unknown_parameter")
     if not isinstance(given.get("name"), str):
         raise ApiError(f"{name}.name must be a text.", param=f"{name}.name")
-    return checked_schema(given.get("schema"), f"{name}.schema")
+    return form_schema(given.get("schema"), f"{name}.schema")
+
+
+def form_schema(given: Any, name: str) -> Any:
+    """Return the schema of an answer, whose objects have only the properties that they name. Raises ApiError."""
+    return close_objects(checked_schema(given, name))
 
 
 def checked_schema(given: Any, name: str) -> Any:
@@ -90,7 +96,7 @@ def parsed_schema(value: Any, name: str) -> Any:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise ApiError(f"{name} is a text that is not JSON.", param=name) from None
-    return checked_schema(value, name)
+    return form_schema(value, name)
 
 
 def choice_grammar(value: Any, name: str) -> str:

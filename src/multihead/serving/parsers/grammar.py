@@ -7,9 +7,9 @@ from typing import Any
 
 from ...errors import InvalidInput, UnsupportedOption, nearest
 from .choice import HF, chat_template, special_tokens, tool_parser_of
+from .closed_objects import close_objects
 from .grammar_formats import GRAMMARS, CallRules
 from .grammar_rules import Rules
-from .grammar_values import DEFINITIONS, NOTES
 from .schemas import function_of
 
 EMPTY = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -135,13 +135,4 @@ def checked_schema(name: str, given: Any) -> dict[str, Any]:
         problem = str(error)
     if problem:
         raise InvalidInput(f"The parameters of the tool {name!r} cannot be kept to: {problem.strip()}.")
-    return closed(schema)
-
-
-def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that has properties alone without others: a model would invent some."""
-    properties = schema.get("properties")
-    plain = set(schema) <= {"type", "properties", "required", "$schema", *DEFINITIONS, *NOTES}
-    if not plain or properties is None or set(schema.get("required") or ()) - set(properties):
-        return schema
-    return {**schema, "additionalProperties": False}
+    return dict(close_objects(schema))

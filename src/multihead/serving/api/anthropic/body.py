@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from ...body import Body
 from ...errors import ApiError
 from ...generation.chat import ChatRequest
-from ...generation.forms import checked_schema
+from ...generation.forms import form_schema
 from ...generation.prompts import Template, template_text
 from ...generation.reasoning import reasoning_variables, thinking_variables
 from ...generation.sampling import Sampling
@@ -80,7 +80,7 @@ class ConversationBody(Body):
             raise ApiError(
                 "output_config.format must have the type json_schema and a schema.", param="output_config.format"
             )
-        return {"json_schema": checked_schema(wanted["schema"], "output_config.format.schema")}
+        return {"json_schema": form_schema(wanted["schema"], "output_config.format.schema")}
 
     def read_tools(self) -> tuple[list[Tool], ToolChoice, bool]:
         """Return the tools, their choice, and whether several may be called. Raises ApiError."""

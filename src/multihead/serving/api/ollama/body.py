@@ -11,7 +11,7 @@ from pydantic import Field
 from ...body import Body
 from ...errors import ApiError
 from ...generation.chat import ChatRequest
-from ...generation.forms import checked_schema
+from ...generation.forms import form_schema
 from ...generation.prompts import Template, template_text
 from ...generation.reasoning import reasoning_variables, thinking_variables
 from ...generation.sampling import Sampling
@@ -66,7 +66,7 @@ class OllamaBody(Body):
             return {"json_schema": {"type": "object"}}
         if isinstance(self.format, str):
             raise ApiError(f"format is {self.format!r:.80}; it can be json or a JSON schema.", param="format")
-        return {"json_schema": checked_schema(self.format, "format")}
+        return {"json_schema": form_schema(self.format, "format")}
 
     def template(self, model: ServedModel, **options: Any) -> Template:
         """Return how the chat template is applied. Raises ApiError."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from ....body import Body
 from ....errors import ApiError
 from ....generation.chat import ChatRequest
-from ....generation.forms import checked_schema, response_form
+from ....generation.forms import form_schema, response_form
 from ....generation.prompts import Template, template_text
 from ....generation.reasoning import reasoning_variables
 from ....generation.sampling import Sampling
@@ -86,7 +86,7 @@ class InputBody(Body):
             raise ApiError(
                 f"text.format has no field {other[0]!r:.80}.", param=f"text.format.{other[0]}", code="unknown_parameter"
             )
-        return {"json_schema": checked_schema(wanted.get("schema"), "text.format.schema")}
+        return {"json_schema": form_schema(wanted.get("schema"), "text.format.schema")}
 
 
 class ResponsesBody(InputBody):
