@@ -65,6 +65,7 @@ def test_an_assistant_at_the_end_is_continued(client, server):
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"tool_choice": {"type": []}}, "tool_choice"),
         ({"thinking": {"type": "disabled", "budget_tokens": 4}}, "thinking.budget_tokens"),
         ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "thinking.budget_tokens"),
     ],

@@ -22,7 +22,7 @@ def response_form(given: Mapping[str, Any] | None, name: str = "response_format"
         return {}
     kind = given.get("type")
     known = {"text": {"type"}, "json_object": {"type", "schema"}, "json_schema": {"type", "json_schema"}}
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ApiError(
             f"{name}.type is {kind!r:.80}; it can be text, json_object or json_schema.", param=f"{name}.type"
         )
@@ -60,8 +60,13 @@ def checked_schema(given: Any, name: str) -> Any:
     return given
 
 
-def structured_form(given: Mapping[str, Any] | None, name: str = "structured_outputs") -> dict[str, Any]:
+def structured_form(
+    given: Mapping[str, Any] | None, name: str = "structured_outputs", join: str = "."
+) -> dict[str, Any]:
     """Return what vLLM's `structured_outputs` asks for: one of json, json_object, regex, choice, grammar.
+
+    Args:
+        name, join: begin the names of fields in errors.
 
     Raises:
         ApiError: none or several of them, or anything else.
@@ -73,19 +78,20 @@ def structured_form(given: Mapping[str, Any] | None, name: str = "structured_out
         first, second, *_ = asked
         raise ApiError(f"{name}: {first} and {second} are two forms of one text; give one.", param=name)
     kind, value = next(iter(asked.items()))
+    field = f"{name}{join}{kind}"
     if kind == "json_object":
         return {"json_schema": dict(ANY_OBJECT)}
     if kind == "json":
-        return {"json_schema": parsed_schema(value, f"{name}.json")}
+        return {"json_schema": parsed_schema(value, field)}
     if kind == "choice":
-        return {"grammar": choice_grammar(value, f"{name}.choice")}
+        return {"grammar": choice_grammar(value, field)}
     if kind in ("regex", "grammar"):
         if not isinstance(value, str):
-            raise ApiError(f"{name}.{kind} must be a text.", param=f"{name}.{kind}")
+            raise ApiError(f"{field} must be a text.", param=field)
         return {kind: value}
     raise ApiError(
-        f"{name}.{kind} is not computed here; it can be json, json_object, regex, choice or grammar (in Lark's form).",
-        param=f"{name}.{kind}", code="unsupported_parameter",
+        f"{field} is not computed here; it can be json, json_object, regex, choice or grammar (in Lark's form).",
+        param=field, code="unsupported_parameter",
     )  # fmt: skip
 
 

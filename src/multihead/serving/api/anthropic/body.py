@@ -87,7 +87,8 @@ class ConversationBody(Body):
         tools = [read_tool(tool, f"tools[{number}]") for number, tool in enumerate(self.tools or ())]
         check_tools(tools, "tools")
         given = self.tool_choice or {"type": "auto"}
-        mode = CHOICES.get(given.get("type", ""))
+        kind = given.get("type")
+        mode = CHOICES.get(kind) if isinstance(kind, str) else None
         allowed = {"type", "disable_parallel_tool_use"} | ({"name"} if given.get("type") == "tool" else set())
         if mode is None or set(given) - allowed:
             raise ApiError("tool_choice must have the type auto, any, tool (with a name) or none.", param="tool_choice")

@@ -57,7 +57,7 @@ class SamplingFields(Body):
     stop_token_ids: Tokens | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-    min_tokens: int | None = Field(None, ge=0)
+    min_tokens: int | None = Field(None, ge=0, lt=INT64)
     skip_special_tokens: bool | None = None
     truncate_prompt_tokens: int | None = Field(None, ge=-1)
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
@@ -86,7 +86,7 @@ class SamplingFields(Body):
         return one_form({
             "response_format": response_form(self.response_format),
             "structured_outputs": structured_form(self.structured_outputs),
-            **{f"guided_{kind}": structured_form({kind: value}, "guided") for kind, value in guided.items()},
+            **{f"guided_{kind}": structured_form({kind: value}, "guided", "_") for kind, value in guided.items()},
         })  # fmt: skip
 
     def sampling_fields(self) -> dict[str, Any]:
