@@ -15,6 +15,8 @@ from huggingface_hub.errors import BadRequestError, ValidationError
 
 import multihead
 from multihead.pipelines.catalog import TASKS
+from multihead.serving.models.choice import fit_languages
+from multihead.serving.settings import ModelSettings
 from tests.serving.conftest import RunningServer
 
 CONTEXT = "The quick brown fox jumps over the lazy dog."
@@ -41,6 +43,24 @@ def wait(done: Any) -> None:
 def client(task_server: RunningServer):
     """Return a client of one model, as `InferenceClient(model=URL)` of a user."""
     return lambda name: InferenceClient(model=f"{task_server.url}/models/{name}", token="none")
+
+
+def test_each_pair_of_languages_is_asked_of_its_own_model(task_server):
+    own = [ModelSettings(source="x", name=name, task=task) for name, task in (
+        ("a", "translation_en_to_pt"), ("b", "translation_pt_to_en"), ("c", None), ("en-de", None)
+    )]  # fmt: skip
+    found = {task: [each.id for each in fit_languages(own, f"translation{task}")] for task in (
+        "", "_pt_to_en", "_en_to_de", "_en_to_fr"
+    )}  # fmt: skip
+    assert found == {
+        "": ["a", "b", "c", "en-de"], "_pt_to_en": ["b", "c", "en-de"], "_en_to_de": ["en-de", "c"],
+        "_en_to_fr": ["c", "en-de"],
+    }  # fmt: skip
+    body = {"inputs": "the dog", "parameters": {"max_new_tokens": 2}}
+    for code in ("de", "fr"):
+        assert task_server.post(f"/models/chat/pipeline/translation_en_to_{code}", body).status_code == 200
+        pipe = task_server.state.models.loaded["chat"].pipeline(f"translation_en_to_{code}")
+        assert pipe.resolve_options().tgt_lang == code
 
 
 class TestClient:
@@ -314,6 +334,12 @@ class TestTasks:
         ("/models/translator", {"inputs": "a", "parameters": {"generate_parameters": {"x": 1}}}, 400, "x"),
         ("/models/translator", {"inputs": "a", "parameters": {"truncation": "never"}}, 400, "truncation"),
         ("/models/encoder", {"inputs": {"table": "/etc/passwd", "query": "a"}}, 400, "table"),
+        ("/models/reader", {"inputs": {**ASKED, "id": 1}}, 400, "inputs.id"),
+        ("/models/reader", {"inputs": [ASKED, {**ASKED, "id": 1}]}, 400, "inputs.id"),
+        ("/models/labels", {"inputs": {"text": "a", "pair": "b"}}, 400, "inputs.pair"),
+        ("/models/encoder", {"inputs": {"query": "a", "documents": ["b"], "top_n": 2}}, 400, "inputs.top_n"),
+        ("/models/encoder", {"inputs": {"source_sentence": "a", "sentences": ["b"], "x": 2}}, 400, "inputs.x"),
+        ("/models/translator", {"inputs": "a", "parameters": {"tgt_lang": "de"}}, 400, "tgt_lang"),
     ]  # fmt: skip
 
     @pytest.mark.parametrize(("path", "body", "status", "text"), BAD, ids=lambda value: str(value)[:60])
@@ -344,3 +370,5 @@ class TestRealModels:
         assert labels[0].label == "sports"
         english = real_server.post("/pipeline/translation_pt_to_en", {"inputs": "A casa é grande."})
         assert english.json()[0]["translation_text"] == "The house is great."
+        wrong = real_server.post("/models/en-pt/pipeline/translation_pt_to_en", {"inputs": "A casa é grande."})
+        assert "translation_en_to_pt" in wrong.json()["error"]

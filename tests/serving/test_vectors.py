@@ -115,6 +115,11 @@ class TestOpenAI:
         ({"input": "a", "messages": []}, "messages"), ({"input": "a", "prompt_name": "nope"}, "query"),
         ({"input": "a", "input_type": "nope"}, "search_query"), ({"input": "a", "truncate_prompt_tokens": -2}, "-1"),
         ({"input": "a", "model": "nope"}, "nope"), ({"input": "a", "model": "translator"}, "translator"),
+        ({"input": [5], "prompt_name": "query"}, "prompt_name"),
+        ({"input": [[5]], "add_special_tokens": False}, "add_special_tokens"),
+        ({"input": "a", "prompt_name": "query", "input_type": "search_query"}, "input_type"),
+        ({"input": "a", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"input": "a", "truncate_prompt_tokens": 2}, "leaves nothing"),
         ({}, "input"), (b"", "JSON"), (b"{", "JSON"), (b'{"input": NaN}', "JSON"), (b"\xff", "JSON"),
         (b'{"input": "\\ud800"}', "JSON"), (b"[" * 100_000, "JSON"), (b'["a"]', ""), (b'"a"', ""), (b"null", ""),
     ]  # fmt: skip
@@ -175,6 +180,8 @@ class TestCohere:
     def test_tokens(self, v1):
         found = v1.tokenize(text="the dog", model="encoder", offline=False)
         assert v1.detokenize(tokens=found.tokens, model="encoder", offline=False).text == "the dog"
+        with pytest.raises(cohere.BadRequestError, match="99999"):
+            v1.detokenize(tokens=[5, 99999], model="encoder", offline=False)
 
 
 class TestOllama:
@@ -182,6 +189,11 @@ class TestOllama:
         client = ollama.Client(task_server.url)
         close(client.embed("encoder", TEXTS).embeddings, expected)
         close(client.embed("encoder", LONG).embeddings[0], encoder.encode(LONG))
+        options = {"num_ctx": 4}
+        assert client.embed("encoder", LONG, options=options).prompt_eval_count == 4
+        assert client.embed("encoder", "dog", options=options, truncate=False).prompt_eval_count == 3
+        with pytest.raises(ollama.ResponseError, match="at most 4"):
+            client.embed("encoder", LONG, options=options, truncate=False)
         close(client.embeddings("encoder", "A dog").embedding, expected[1])
         with pytest.raises(ollama.ResponseError, match="at most 24"):
             client.embed("encoder", LONG, truncate=False)
@@ -304,6 +316,10 @@ class TestPooling:
         found = task_server.post("/tokenize", {"model": "chat", "prompt": "Hello", "return_token_strs": True}).json()
         assert found["tokens"] == tokenizer("Hello")["input_ids"]
         assert found["count"] == len(found["tokens"]) == len(found["token_strs"])
+        for name, value in {"tools": [], "add_generation_prompt": False, "continue_final_message": True}.items():
+            refused = task_server.post("/tokenize", {"model": "chat", "prompt": "Hello", name: value})
+            assert refused.json()["error"]["param"] == name
+        assert task_server.post("/tokenize", {"prompt": "a", "add_generation_prompt": True}).status_code == 200
         assert found["max_model_len"] == 512
         text = task_server.post("/detokenize", {"model": "chat", "tokens": found["tokens"]}).json()["prompt"]
         assert text == "Hello"

@@ -93,6 +93,9 @@ class TranslationPipeline(GenerationPipeline):
     def known_characters(self) -> KnownCharacters:
         return KnownCharacters(self.tokenizer)
 
+    def check_pair(self, source: str | None, target: str | None) -> None:
+        """Raise InvalidInput for other languages than those of a model of one pair."""
+
     @property
     def max_unit_tokens(self) -> int:
         """Tokens of a unit at most; a longer sentence is split."""
@@ -207,15 +210,18 @@ class Translation(TranslationPipeline, Text2TextPipeline):
     def resolve_options(self, **options: Any) -> TranslationOptions:
         """Return the options of a call. Raises InvalidInput for other languages than those of a model of one pair."""
         o: TranslationOptions = super().resolve_options(**options)
-        if self.pair and not language_tokens(self.tokenizer):
-            for name, own in zip(("src_lang", "tgt_lang"), self.pair, strict=True):
-                given = getattr(o, name)
-                if given is not None and re.split(r"[-_]", given)[0].casefold() != own.casefold():
-                    raise InvalidInput(
-                        f"{name}={given!r} has no effect: {self.task} has a model without languages to choose from. "
-                        f"Make a pipeline for the pair, such as translation_xx_to_{given}, with a model of it."
-                    )
+        self.check_pair(o.src_lang, o.tgt_lang)
         return o
+
+    def check_pair(self, source: str | None, target: str | None) -> None:
+        languages = {"src_lang": source, "tgt_lang": target}
+        for (name, given), own in zip(languages.items(), self.pair or (None, None), strict=True):
+            same = own is not None and given is not None and re.split(r"[-_]", given)[0].casefold() == own.casefold()
+            if given is not None and not same and not language_tokens(self.tokenizer):
+                raise InvalidInput(
+                    f"{name}={given!r} has no effect: {self.task} has a model without languages to choose from. "
+                    f"Make a pipeline for the pair, such as translation_xx_to_{given}, with a model of it."
+                )
 
     def encode_units(self, texts: Sequence[str], o: TranslationOptions) -> list[Preprocessed]:
         languages = language_frame(self.tokenizer, o.src_lang, o.tgt_lang)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ...errors import MultiheadError
-from ...pipelines.catalog import canonical_name
+from ...pipelines.catalog import LANGUAGE_PAIR, canonical_name
 from ..errors import ApiError
 from ..settings import ModelSettings
 from .registry import ModelRegistry
@@ -41,16 +41,26 @@ async def model_for(models: ModelRegistry, name: str | None, task: str) -> Serve
         return await models.get(name)
     wanted = canonical_name(task)
     known = [(each, await task_of(models, each)) for each in models.known.values()]
-    pair = task.removeprefix("translation_").replace("_to_", "-") if task != wanted else ""
     for able in (wanted, *STAND_INS.get(wanted, ())):
-        fitting = [model for model, own in known if own == able]
-        fitting.sort(key=lambda each: pair not in (each.id, *each.aliases))  # of several translators, the pair's own
+        fitting = fit_languages([model for model, own in known if own == able], task)
         if fitting:
             return await models.get(fitting[0].id)
     raise ApiError(
         f"No model here answers {task}. GET /v1/models lists all; name one as `model`, or start the server with one "
         "for this task.", 404, param="model", code="model_not_found",
     )  # fmt: skip
+
+
+def fit_languages(models: Sequence[ModelSettings], task: str) -> Sequence[ModelSettings]:
+    """Return the models that may translate a pair of languages, those of this pair first; all for other tasks.
+
+    A model has a pair by its task, or by its name, such as "en-pt". One of another pair is left out.
+    """
+    pair = LANGUAGE_PAIR.fullmatch(task)
+    if pair is None:
+        return models
+    own = [each for each in models if each.task == task or "-".join(pair.groups()) in (each.id, *each.aliases)]
+    return [*own, *(each for each in models if each not in own and not LANGUAGE_PAIR.fullmatch(each.task or ""))]
 
 
 async def task_of(models: ModelRegistry, model: ModelSettings) -> str | None:

@@ -10,7 +10,10 @@ NAMED = {  # name -> model, its task
     "minilm": (MINILM, "sentence-similarity"),
     "sentiment": (SENTIMENT, "text-classification"),
     "answers": (ANSWERS, "question-answering"),
-    **{f"{source}-{target}": (model, "translation") for (source, target), model in TRANSLATORS.items()},
+    **{
+        f"{source}-{target}": (model, f"translation_{source}_to_{target}")
+        for (source, target), model in TRANSLATORS.items()
+    },
 }
 
 

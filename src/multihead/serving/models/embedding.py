@@ -16,7 +16,7 @@ from ...pipelines.streaming_batcher import ModelInput
 from ...sentences.encoder import SentenceEncoder
 from ...sentences.modules import Normalize
 from .batcher import Times
-from .embedding_inputs import EmbeddingOptions, Texts, check_dimensions, encoder_of, prompt_text, tokenize_texts
+from .embedding_inputs import EmbeddingOptions, Texts, check_dimensions, encoder_of, prompt_before, tokenize_texts
 from .served_model import ServedModel
 
 
@@ -80,7 +80,7 @@ async def embed(model: ServedModel, texts: Texts, options: EmbeddingOptions) -> 
     """Return the embeddings of texts or of lists of token ids. Raises ApiError, TextTooLong."""
     encoder, batcher = encoder_of(model), model.batcher
     width = check_dimensions(encoder, options.dimensions)
-    prompt = prompt_text(encoder, options.prompt_name)
+    prompt = prompt_before(encoder, texts, options)
     with batcher.admit(sum(map(len, texts))):
         inputs = await batcher.in_thread(lambda: tokenize_texts(encoder, texts, options, prompt))
         before = 0 if encoder.steps[0].include_prompt or not prompt else encoder.prompt_length(prompt)
@@ -95,7 +95,7 @@ async def token_states(
 ) -> tuple[list[NDArray[np.float32]], list[int], Times]:
     """Return the last hidden states (tokens, width) of each text, and the number of its tokens."""
     encoder, batcher = encoder_of(model), model.batcher
-    prompt = prompt_text(encoder, options.prompt_name)
+    prompt = prompt_before(encoder, texts, options)
     with batcher.admit(sum(map(len, texts))):
         inputs = await batcher.in_thread(lambda: tokenize_texts(encoder, texts, options, prompt))
         times, lengths = Times(), [len(each.ids) for each in inputs]

@@ -29,6 +29,7 @@ class EmbeddingOptions:
         normalize: to length 1, after `dimensions`. None: if the model's own embeddings have length 1.
         prompt_name: of the text that the checkpoint puts before each text.
         truncate: tokens where a longer text is cut; 0 for the model's limit; None refuses it.
+        most: tokens of a text that is not cut; None for the model's limit.
         side: "left" or "right", the side that is cut. Default: the tokenizer's.
         special: adds special tokens to texts.
     """
@@ -37,6 +38,7 @@ class EmbeddingOptions:
     normalize: bool | None = None
     prompt_name: str | None = None
     truncate: int | None = None
+    most: int | None = None
     side: str | None = None
     special: bool = True
 
@@ -76,6 +78,19 @@ def check_dimensions(encoder: SentenceEncoder, dimensions: int | None) -> int:
     return dimensions
 
 
+def prompt_before(encoder: SentenceEncoder, texts: Texts, options: EmbeddingOptions) -> str:
+    """Return the text before each text; none before token ids. Raises ApiError for options that are of texts alone."""
+    if isinstance(texts[0], str):
+        return prompt_text(encoder, options.prompt_name)
+    for name, given in (("prompt_name", options.prompt_name is not None), ("add_special_tokens", not options.special)):
+        if given:
+            raise ApiError(
+                f"{name} is of texts, and token ids are read as they are. Send texts, or leave it out.", param=name,
+                code="unsupported_parameter",
+            )  # fmt: skip
+    return ""
+
+
 def prompt_text(encoder: SentenceEncoder, name: str | None) -> str:
     """Return the text before each text. Raises ApiError for a name that the checkpoint does not have."""
     if name is not None and name not in encoder.prompts:
@@ -87,7 +102,7 @@ def prompt_text(encoder: SentenceEncoder, name: str | None) -> str:
 
 def tokenize_texts(encoder: SentenceEncoder, texts: Texts, options: EmbeddingOptions, prompt: str) -> list[ModelInput]:
     """Return the model input of each text. Raises ApiError for what is empty, too long or no id."""
-    limit = limit_of(encoder.model, encoder.tokenizer)
+    limit = smaller(limit_of(encoder.model, encoder.tokenizer), options.most)
     if texts and not isinstance(texts[0], str):
         ids: Sequence[Sequence[int]] = texts  # type: ignore[assignment]
         check_ids(ids, encoder.model.vocabulary)
@@ -111,6 +126,12 @@ def encode_texts(
         own = tokenize(encoder.model, tokenizer, texts, truncation=True)
         return with_types(own.ids, own.token_types)
     most = cut_length(limit, options)
+    added = tokenizer.num_special_tokens_to_add() if options.special else 0
+    if most is not None and most <= added:
+        raise ApiError(
+            f"A cut at {most} tokens (truncate_prompt_tokens, max_tokens, num_ctx) leaves nothing of a text: {added} "
+            "are special tokens. Cut it later.", param="input", code="unsupported_value",
+        )  # fmt: skip
     limits = None if most is None else {
         "max_length": most, "stride": 0, "strategy": "longest_first",
         "direction": options.side or tokenizer.truncation_side,
@@ -132,7 +153,12 @@ def cut_length(limit: int | None, options: EmbeddingOptions) -> int | None:
     """Return the number of tokens where texts are cut; None for no cut."""
     if options.truncate is None:
         return None
-    return limit if options.truncate == 0 else min(n for n in (options.truncate, limit) if n is not None)
+    return limit if options.truncate == 0 else smaller(options.truncate, limit)
+
+
+def smaller(*limits: int | None) -> int | None:
+    """Return the smallest limit; None without one."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def cut(ids: Sequence[int], number: int, limit: int | None, options: EmbeddingOptions) -> Sequence[int]:
@@ -168,7 +194,7 @@ def check_length(number: int, length: int, limit: int | None) -> None:
     """Raise ApiError for more tokens than the model reads."""
     if limit is not None and length > limit:
         raise ApiError(
-            f"Input {number} has {length} tokens, and this model takes at most {limit}. Shorten it, split it, or ask "
+            f"Input {number} has {length} tokens, and at most {limit} are read. Shorten it, split it, or ask "
             "for its beginning only: truncate (TEI, Cohere, Ollama) or truncate_prompt_tokens (/v1/embeddings).",
             param="input", code="context_length_exceeded",
         )  # fmt: skip

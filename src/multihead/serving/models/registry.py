@@ -92,8 +92,9 @@ class ModelRegistry:
         model.last_used = time.monotonic()
         request = current_request()
         if request is not None:
-            request.model = settings.id
-            request.adapter = name if name in settings.adapters else None
+            if not request.model:  # a further one helps it, as the encoder that finds passages
+                request.model = settings.id
+                request.adapter = name if name in settings.adapters else None
             request.hold(model)
         return model
 

@@ -15,9 +15,10 @@ from ...errors import InvalidInput
 from ...generation.abandonment import Abandonment
 from ...generation.engine_thread import EngineThread
 from ...pipelines.base import Pipeline
-from ...pipelines.catalog import TASKS, canonical_name
+from ...pipelines.catalog import LANGUAGE_PAIR, TASKS, canonical_name
 from ...pipelines.pipeline import pipeline
 from ...pipelines.precision import load_options
+from ...pipelines.translation.pipeline import TranslationPipeline
 from ..admission import Admission
 from ..errors import ApiError
 from ..settings import ModelSettings, ServerSettings
@@ -50,7 +51,7 @@ class ServedModel:
         self.users = 0
         self.keep: float | None = None
         self.weight_bytes = weight_bytes(pipe.model)
-        self._pipelines: dict[str, Pipeline] = {self.task: pipe}
+        self._pipelines: dict[str, Pipeline] = {self.task: pipe, pipe.task: pipe}
         self._engine: EngineThread | None = None
         self._batcher: Batcher | None = None
 
@@ -168,14 +169,17 @@ class ServedModel:
             raise
 
     def pipeline(self, task: str) -> Pipeline:
-        """Return the pipeline of a task on this model. Raises ApiError if the model has no head for it."""
-        name = canonical_name(task)
+        """Return the pipeline of a task on this model. Raises ApiError if it has no head or other languages for it."""
+        pair = LANGUAGE_PAIR.fullmatch(task)
+        name = canonical_name(task) if pair is None else task  # each pair of languages has a pipeline of its own
         if name not in self._pipelines:
             try:
+                if pair is not None and isinstance(self.pipe, TranslationPipeline):
+                    self.pipe.check_pair(pair[1], pair[2])
                 self._pipelines[name] = pipeline(task, self.model, self.tokenizer)
             except InvalidInput:
                 raise ApiError(
-                    f"{self.id} does not serve {task}; it was made for {self.task}. Name another model.",
+                    f"{self.id} does not serve {task}; it was made for {self.pipe.task}. Name another model.",
                     param="model", code="wrong_task",
                 ) from None  # fmt: skip
         return self._pipelines[name]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ....errors import nearest
 from ....pipelines.answers import Metadata
 from ....pipelines.catalog import canonical_name
 from ....sentences.encoder import SentenceEncoder
@@ -26,6 +27,14 @@ from .generation import generate, generate_parameters, is_generation
 from .parameters import pipeline_options, with_retriever
 
 Shape = Callable[[Any], Any]
+KEYS: Mapping[str, Sequence[str]] = {  # task -> keys of an input; rows of a pipeline may have others, requests may not
+    "question-answering": ("question", "context", "documents"),
+    "retrieval-augmented-generation": ("question", "documents"),
+    "table-question-answering": ("table", "query", "question"),
+    "sentence-similarity": ("source_sentence", "sentences"),
+    "text-ranking": ("query", "documents"),
+    "text-classification": ("text", "text_pair"),
+}
 RECORDS = ("summarization", "translation", "text2text-generation")  # a list of texts has a flat list of records
 
 
@@ -82,8 +91,14 @@ def items_of(task: str, inputs: Any, most: int) -> tuple[list[Any], bool]:
 
 
 def several_questions(task: str, item: Any) -> list[Any]:
-    """Return an item in a list. Raises ApiError for documents by their paths: nothing is read from disk."""
+    """Return an item in a list. Raises ApiError for unknown keys, and for documents by paths: no file is read."""
     if isinstance(item, dict):
+        unknown = next((key for key in item if key not in KEYS.get(task, item)), None)
+        if unknown is not None:
+            raise ApiError(
+                f"inputs.{unknown:.80} is not read by {task}. {nearest(unknown, KEYS[task])}",
+                param=f"inputs.{unknown:.80}", code="unknown_parameter",
+            )  # fmt: skip
         documents = item.get("documents")
         if documents is not None and not isinstance(documents, list):
             raise ApiError("inputs.documents is a list of texts.", param="inputs.documents")

@@ -22,6 +22,7 @@ from ...routing import route
 from ...state import state_of
 from .errors import cohere_error
 from .inputs import read_texts
+from .tokens import decode_ids
 
 TYPES = ("float", "base64", "binary", "ubinary")
 
@@ -137,7 +138,7 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     body = await read_body(request, DetokenizeBody)
     model = await state_of(request).models.get(body.model)
-    text = await model.batcher.in_thread(lambda: model.tokenizer.decode(body.tokens))
+    text = await model.batcher.in_thread(lambda: decode_ids(model, body.tokens, False))
     return json_response({"text": text, "meta": {"api_version": {"version": "1"}}})
 
 

@@ -74,10 +74,12 @@ async def create_embeddings(request: Request) -> Response:
     body, begin = await read_body(request, EmbedBody), time.perf_counter_ns()
     state = state_of(request)
     texts = read_texts(body.input, state.settings.max_inputs)
-    cut = (body.context or 0) if body.truncate else None
+    context = body.context
     model = await body.loaded(request)
     loaded = time.perf_counter_ns()
-    options = EmbeddingOptions(dimensions=body.dimensions, normalize=True, truncate=cut)
+    options = EmbeddingOptions(
+        dimensions=body.dimensions, normalize=True, truncate=(context or 0) if body.truncate else None, most=context
+    )
 
     async def answer() -> Response:
         found = await embed(model, texts, options)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ...body import Body, read_body
 from ...disconnects import while_connected
+from ...errors import ApiError
 from ...models.choice import model_for
 from ...models.embedding import Embeddings, embed
 from ...models.embedding_inputs import EmbeddingOptions, input_type_prompt
@@ -52,7 +53,14 @@ async def create_embeddings(request: Request) -> Response:
     state = state_of(request)
     texts = read_texts_or_ids(body.input, state.settings.max_inputs)
     model = await model_for(state.models, body.model, "sentence-similarity")
+    if body.prompt_name is not None and body.input_type is not None:
+        raise ApiError("input_type is another name of prompt_name: send one of them.", param="input_type")
     cut = body.truncate_prompt_tokens
+    if cut == 0:
+        raise ApiError(
+            "truncate_prompt_tokens is a number of tokens from 1, or -1 for the model's limit.",
+            param="truncate_prompt_tokens",
+        )
     options = EmbeddingOptions(
         dimensions=body.dimensions, side=body.truncation_side, special=body.add_special_tokens,
         truncate=0 if cut == -1 else cut,

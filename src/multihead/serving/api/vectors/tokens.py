@@ -22,6 +22,8 @@ from ...state import state_of
 from .errors import tei_error
 from .inputs import has_field, read_texts, read_texts_or_ids
 
+NEUTRAL_OF_TEXTS = {"add_generation_prompt": True, "continue_final_message": False}
+
 
 class TokenizeBody(Body):
     """Body of vLLM's /tokenize: a text, or a conversation.
@@ -52,6 +54,12 @@ class TokenizeBody(Body):
                 continue_final_message=self.continue_final_message, add_special_tokens=bool(self.add_special_tokens),
             )  # fmt: skip
             return chat_prompt(model, self.messages, self.tools, template)
+        given = self.model_fields_set - {"model", "prompt", "messages", "add_special_tokens", "return_token_strs"}
+        name = next(
+            (each for each in sorted(given) if getattr(self, each) not in (None, NEUTRAL_OF_TEXTS.get(each))), ""
+        )
+        if name:
+            raise ApiError(f"{name} is of conversations: send `messages`.", param=name, code="unsupported_parameter")
         special = True if self.add_special_tokens is None else self.add_special_tokens
         check_unicode(self.prompt)
         found: list[int] = model.tokenizer.encode_ids([self.prompt or ""], special=special)[0]
