@@ -184,7 +184,7 @@ def rag(data: Path, model: str = "") -> dict[str, Any]:
     odds, slope, offset = found.tolist()
     return {
         "SIMILARITY_WEIGHT": weight, "ODDS_WEIGHT": odds, "SIMILARITY_SLOPE": slope, "OFFSET": offset,
-        "LEAST": float(scores[len(known) :].quantile(0.97)), "f1": float(rows[: len(known), 2].mean()),
+        "LEAST": float(scores[len(known) :].quantile(0.9)), "f1": float(rows[: len(known), 2].mean()),
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ SIMILARITY_WEIGHT = 15.0  # of a passage's similarity beside the log-odds of its
 # for the default models on five articles of XQuAD, with and without the article among the documents
 # (benchmarks/recipes.py rag).
 ODDS_WEIGHT, SIMILARITY_SLOPE, OFFSET = 0.545, 5.12, -5.57
-LEAST = 0.34  # default probability from which an answer is given: 97 % of those without an answer are declined there
+LEAST = 0.15  # default probability from which an answer is given: 90 % of those without an answer are declined there
 LEAST_SIMILARITY = 0.4  # of the best passage, for a language model
 NO_ANSWER = "The documents hold no answer that is likely enough ({:.2f}; min_score is {})."
 
