@@ -73,6 +73,14 @@ class BlockTensor(Tensor):
         made.blocks, made.block_type = blocks, block_type
         return made
 
+    def detach(self) -> BlockTensor:
+        """Return a tensor of the same blocks.
+
+        nn.Parameter calls it for each weight. A call that torch dispatches would import torch's distributed tensors,
+        which takes half a second.
+        """
+        return BlockTensor(self.blocks, self.block_type)
+
     def moved(self, read: Callable[[Tensor], Tensor]) -> BlockTensor:
         """Return the tensor after `read`, which moves whole rows and changes nothing in them."""
         return BlockTensor(read(self.blocks), self.block_type)
