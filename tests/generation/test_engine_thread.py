@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import random
+import subprocess
+import sys
 import threading
 import time
 from functools import cache
@@ -369,3 +371,13 @@ def test_what_is_abandoned_ends_within_a_step(llama):
     thread.join()
     assert llama.alive
     assert not llama.busy
+
+
+def test_a_program_may_end_without_closing_its_engine(plain):
+    program = (
+        "import sys; from multihead import AutoModelForCausalLM; "
+        "from multihead.generation.engine_thread import EngineThread; "
+        "engine = EngineThread(AutoModelForCausalLM.from_pretrained(sys.argv[1])); print('end')"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(plain)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
@@ -13,6 +14,7 @@ from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from ..adapters import state
 from ..errors import InvalidInput, MultiheadError, nearest
@@ -41,6 +43,16 @@ STALL = 0.15  # seconds that growing texts wait for a part of another prompt
 
 class EngineStopped(MultiheadError, RuntimeError):
     """The engine of a model has ended and answers no more requests."""
+
+
+_open: WeakSet[EngineThread] = WeakSet()
+
+
+@atexit.register
+def close_engines() -> None:
+    """End the engines that are still open: a thread inside native code would abort the interpreter's exit."""
+    for engine in list(_open):
+        engine.close()
 
 
 class EngineThread:
@@ -74,6 +86,7 @@ class EngineThread:
         )  # starts no thread before its use
         self.thread = threading.Thread(target=self._main, name="multihead-engine", daemon=True)
         self.thread.start()
+        _open.add(self)
         attach_host(model, self)
 
     @property
