@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from starlette.testclient import TestClient
+
+from multihead.serving.app import build_app
+from multihead.serving.settings import ModelSettings, ServerSettings
 
 from .conftest import RunningServer
 
@@ -89,3 +93,10 @@ def test_facts_on_models(server: RunningServer, bert: Path) -> None:
 
 def test_facts_on_the_machine(server: RunningServer) -> None:
     assert server.get("/inspect/machine").json()["versions"]["torch"] == torch.__version__
+
+
+def test_an_unloaded_translator_of_a_pair_is_listed_as_a_translator():
+    model = ModelSettings(source="somebody/translator", name="en-pt", task="translation_en_to_pt", preload=False)
+    with TestClient(build_app(ServerSettings(models=(model,))), base_url="http://127.0.0.1:8000") as client:
+        (listed,) = client.get("/inspect/models").json()["data"]
+    assert (listed["status"], listed["task"], listed["tasks"]) == ("unloaded", "translation", ["translation"])

@@ -14,6 +14,7 @@ from ....config import Config
 from ....errors import MultiheadError
 from ....machine_facts import facts
 from ....modeling.parameter_counts import bytes_by_part
+from ....pipelines.catalog import canonical_name
 from ...models.served_model import ServedModel
 from ...models.tasks import main_task
 from ...routing import route
@@ -34,7 +35,7 @@ def listed(settings: ModelSettings, state: ServerState) -> dict[str, Any]:
         "status": "loaded" if model else "failed" if settings.id in state.models.failed else "unloaded",
     }  # fmt: skip
     if model is None:
-        task = settings.task or local_task(settings.source)
+        task = local_task(settings.source) if settings.task is None else canonical_name(settings.task)
         return {**out, "task": task, "tasks": [task] if task else None}
     return {
         **out, "task": model.task, "tasks": model.tasks(), "precision": model.pipe.precision,
