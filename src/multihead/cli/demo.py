@@ -191,7 +191,7 @@ def summarization(report: Report, pipes: Pipes) -> None:
 def answering(report: Report, pipes: Pipes) -> None:
     """Answer questions about the article."""
     report.section(
-        "Question answering", ANSWERS, "an adapter of 4 MB, trained on 845 questions, finds answers in the text above"
+        "Question answering", ANSWERS, "an adapter of 4 MB, trained on 6,855 questions, finds answers in the text above"
     )
     inputs = [{"question": question, "context": samples.ARTICLE} for question in samples.QUESTIONS]
     answers, seconds = timed(lambda: pipes.reader(inputs))
