@@ -124,15 +124,23 @@ class Prompts:
         return out
 
 
-def chat_peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
-    """Return the servers of the comparison of chats that are installed."""
-    gguf = hub.resolve(SMOLLM2.name)
+def own_chat_peers(arguments: argparse.Namespace) -> list[Peer]:
+    """Return our server in each precision."""
     fixed = {"ignore_eos": True, "min_tokens": NEW_TOKENS}
     ours = [sys.executable, "-m", "multihead", "serve", f"smollm2={SMOLLM2.name}", "--port", "{port}"]
-    peers = [
+    return [
         Peer(f"multihead {precision}", [*ours, "--precision", precision], "smollm2", "/ready", fixed)
         for precision in arguments.precisions
     ]
+
+
+def chat_peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
+    """Return the servers of the comparison of chats that are installed.
+
+    Args:
+        folder: where their checkpoints are written, which other servers read.
+    """
+    gguf, peers = hub.resolve(SMOLLM2.name), own_chat_peers(arguments)
     if arguments.llama:
         for name, file in (("q4_1", gguf), ("q8_0", quantized_file(folder))):
             command = [arguments.llama, "-m", str(file), "--port", "{port}", "-np", "64", "-c", str(64 * 512), "-t",
@@ -233,8 +241,7 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     precision, prompts = arguments.precisions[0], Prompts(arguments.data)
     pipe: Any = pipeline("text-generation", SMOLLM2.name, precision=precision)
     config = pipe.model.generation_config.changed(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None)
-    peer = next(p for p in chat_peers(argparse.Namespace(**{**vars(arguments), "llama": None, "only": ["multihead"]}),
-                                      Path()) if precision in p.name)  # fmt: skip
+    peer = own_chat_peers(arguments)[0]
     out: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, running(peer, Path(name)) as base:
         for level in arguments.levels:
