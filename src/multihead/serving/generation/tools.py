@@ -27,6 +27,15 @@ class ToolChoice:
     name: str = ""
 
 
+def check_function(given: Mapping[str, Any], where: str) -> None:
+    """Raise ApiError for a tool that is no function, such as one that a server would run."""
+    if given.get("type") != "function":
+        raise ApiError(
+            f"{where}.type is {given.get('type')!r:.80}; only functions can be called.", param=f"{where}.type",
+            code="unsupported_parameter",
+        )  # fmt: skip
+
+
 def function_tool(given: Any, where: str) -> Tool:
     """Return a function `{"name", "description", "parameters", "strict"}` as a tool. Raises ApiError."""
     if not isinstance(given, Mapping):

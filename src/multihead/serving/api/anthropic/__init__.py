@@ -8,9 +8,9 @@ from starlette.responses import JSONResponse, Response
 from ...body import read_body
 from ...disconnects import while_connected
 from ...generation.chat import count_prompt, start_chat
+from ...generation.respond import stream_response
 from ...request_info import cache_salt
 from ...routing import route
-from ...sse import EventStream
 from ...state import state_of
 from .answer import MessageAnswer
 from .body import ConversationBody, MessagesBody
@@ -23,11 +23,7 @@ async def messages(request: Request) -> Response:
     answer = MessageAnswer(await start_chat(request, model, body.chat_request(model, cache_salt(request))))
     if not body.stream:
         return JSONResponse(await while_connected(request, answer.whole()))
-    settings = model.server
-    await answer.chat.generation.first(settings.keep_alive_interval)
-    return EventStream(
-        answer.events(), error_event, keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60
-    )
+    return await stream_response(answer.chat.generation, answer.events(), error_event)
 
 
 async def count_tokens(request: Request) -> Response:

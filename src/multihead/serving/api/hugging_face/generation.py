@@ -18,13 +18,14 @@ from ...disconnects import while_connected
 from ...errors import ApiError, to_api_error
 from ...generation.prompts import text_prompts
 from ...generation.request import GenerationRequest
+from ...generation.respond import stream_response
 from ...generation.sampling import Sampling, generation_request
 from ...generation.stream import Generation, start
 from ...generation.text import TokenInfo
 from ...models.served_model import ServedModel
 from ...request_info import cache_salt, info_of
 from ...responses import json_response
-from ...sse import EventStream, event
+from ...sse import event
 from .errors import inference_content
 
 LEAST = -9999.0  # written for log-probabilities that JSON has no number for
@@ -222,9 +223,6 @@ async def generate(
     answer = Answer(model, prompt, asked, await start(model, info_of(request), 1, make))
     if not stream:
         return await while_connected(request, answer.whole())
-    settings = model.server
-    await answer.generation.first(settings.keep_alive_interval)
-    return EventStream(
-        answer.events(), lambda error: event(inference_content(to_api_error(error))),
-        keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60,
-    )  # fmt: skip
+    return await stream_response(
+        answer.generation, answer.events(), lambda error: event(inference_content(to_api_error(error)))
+    )

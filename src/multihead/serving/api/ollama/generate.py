@@ -12,13 +12,14 @@ from ...disconnects import while_connected
 from ...generation.chat import Chat, start_chat
 from ...generation.prompts import text_prompts
 from ...generation.request import GenerationRequest
+from ...generation.respond import stream_response
 from ...generation.sampling import generation_request
 from ...generation.stream import start
 from ...models.served_model import ServedModel
 from ...parsers import OutputParser
 from ...request_info import cache_salt, info_of
 from ...routing import route
-from ...sse import LINES, EventStream
+from ...sse import LINES
 from ...state import state_of
 from .answer import Answer, ChatShape, GenerateShape, Shape
 from .body import GenerateBody, OllamaBody, OllamaChatBody
@@ -79,11 +80,7 @@ async def start_raw(request: Request, model: ServedModel, body: GenerateBody, pr
 async def respond(request: Request, body: OllamaBody, answer: Answer) -> Response:
     if body.stream is False:
         return JSONResponse(await while_connected(request, answer.whole()))
-    settings = answer.chat.model.server
-    await answer.chat.generation.first(settings.keep_alive_interval)
-    return EventStream(
-        answer.lines(), error_line, keep_alive=None, timeout=settings.request_timeout + 60, media_type=LINES
-    )
+    return await stream_response(answer.chat.generation, answer.lines(), error_line, comments=False, media_type=LINES)
 
 
 ROUTES = [

@@ -9,9 +9,9 @@ from ...body import read_body
 from ...disconnects import while_connected
 from ...errors import openai_error
 from ...generation.chat import count_prompt, start_chat
+from ...generation.respond import stream_response
 from ...request_info import cache_salt
 from ...routing import route
-from ...sse import EventStream
 from ...state import state_of
 from .chat_answer import ChatAnswer
 from .chat_body import ChatBody
@@ -25,11 +25,7 @@ async def chat_completions(request: Request) -> Response:
     answer = ChatAnswer(body, asked, await start_chat(request, model, asked))
     if not body.stream:
         return JSONResponse(await while_connected(request, answer.whole()))
-    settings = model.server
-    await answer.chat.generation.first(settings.keep_alive_interval)
-    return EventStream(
-        answer.chunks(), error_event, keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60
-    )
+    return await stream_response(answer.chat.generation, answer.chunks(), error_event)
 
 
 async def input_tokens(request: Request) -> Response:

@@ -9,11 +9,11 @@ from ...body import read_body
 from ...disconnects import while_connected
 from ...errors import openai_error
 from ...generation.request import GenerationRequest
+from ...generation.respond import stream_response
 from ...generation.sampling import generation_request
 from ...generation.stream import start
 from ...request_info import cache_salt, info_of
 from ...routing import route
-from ...sse import EventStream
 from ...state import state_of
 from .completion_answer import CompletionAnswer
 from .completion_body import CompletionBody
@@ -23,8 +23,7 @@ from .errors import error_event
 async def completions(request: Request) -> Response:
     body = await read_body(request, CompletionBody)
     model = await state_of(request).models.get(body.model)
-    settings = model.server
-    body.check(settings.max_inputs, settings.max_n)
+    body.check(model.server.max_inputs, model.server.max_n)
     sampling = body.sampling(cache_salt(request, body.cache_salt))
 
     def make() -> list[GenerationRequest]:
@@ -34,10 +33,7 @@ async def completions(request: Request) -> Response:
     answer = CompletionAnswer(body, generation)
     if not body.stream:
         return JSONResponse(await while_connected(request, answer.whole()))
-    await generation.first(settings.keep_alive_interval)
-    return EventStream(
-        answer.chunks(), error_event, keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60
-    )
+    return await stream_response(generation, answer.chunks(), error_event)
 
 
 ROUTES = [route("/v1/completions", completions, shape=openai_error, bodies=[CompletionBody])]

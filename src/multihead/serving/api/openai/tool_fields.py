@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import ApiError
-from ...generation.tools import Tool, ToolChoice, check_tools, function_tool, offered
+from ...generation.tools import Tool, ToolChoice, check_function, check_tools, function_tool, offered
 
 CHOICES = ("none", "auto", "required")
 
@@ -23,11 +23,7 @@ def read_tools(tools: Sequence[Mapping[str, Any]] | None, functions: Sequence[Ma
 
 def read_tool(given: Mapping[str, Any], where: str) -> Tool:
     """Return `{"type": "function", "function": {...}}`. Raises ApiError."""
-    if given.get("type") != "function":
-        raise ApiError(
-            f"{where}.type is {given.get('type')!r:.80}; only functions can be called.", param=f"{where}.type",
-            code="unsupported_parameter",
-        )  # fmt: skip
+    check_function(given, where)
     if other := sorted(set(given) - {"type", "function"}):
         raise ApiError(f"{where} has no field {other[0]!r:.80}.", param=f"{where}.{other[0]}", code="unknown_parameter")
     return function_tool(given.get("function"), f"{where}.function")

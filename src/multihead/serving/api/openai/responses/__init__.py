@@ -9,10 +9,10 @@ from ....body import read_body
 from ....disconnects import while_connected
 from ....errors import openai_error
 from ....generation.chat import count_prompt, start_chat
+from ....generation.respond import stream_response
 from ....generation.sampling import Sampling
 from ....request_info import cache_salt
 from ....routing import route
-from ....sse import EventStream
 from ....state import state_of
 from .answer import ResponseAnswer
 from .body import InputBody, ResponsesBody
@@ -26,12 +26,8 @@ async def responses(request: Request) -> Response:
     answer = ResponseAnswer(body, await start_chat(request, model, asked))
     if not body.stream:
         return JSONResponse(await while_connected(request, answer.whole()))
-    settings = model.server
-    await answer.chat.generation.first(settings.keep_alive_interval)
     events = ResponseEvents(answer)
-    return EventStream(
-        events.all(), events.failed, keep_alive=settings.keep_alive_interval, timeout=settings.request_timeout + 60
-    )
+    return await stream_response(answer.chat.generation, events.all(), events.failed)
 
 
 async def input_tokens(request: Request) -> Response:

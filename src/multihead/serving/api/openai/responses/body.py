@@ -15,7 +15,7 @@ from ....generation.forms import form_schema, response_form
 from ....generation.prompts import Template, template_text
 from ....generation.reasoning import reasoning_variables
 from ....generation.sampling import Sampling
-from ....generation.tools import Tool, ToolChoice, check_tools, function_tool, offered
+from ....generation.tools import Tool, ToolChoice, check_function, check_tools, function_tool, offered
 from ....models.served_model import ServedModel
 from ..sampling_fields import INT64, MAX_TOP_LOGPROBS, Text
 from .items import read_input
@@ -150,11 +150,7 @@ class ResponsesBody(InputBody):
 
 def read_tool(given: Mapping[str, Any], where: str) -> Tool:
     """Return `{"type": "function", "name", ...}` as a tool. Raises ApiError for those that a server would run."""
-    if given.get("type") != "function":
-        raise ApiError(
-            f"{where}.type is {given.get('type')!r:.80}; only functions can be called.", param=f"{where}.type",
-            code="unsupported_parameter",
-        )  # fmt: skip
+    check_function(given, where)
     return function_tool({name: value for name, value in given.items() if name != "type" and value is not None}, where)
 
 
