@@ -59,8 +59,20 @@ class ModelRunner:
             keep_idle_runner(self.runner)
 
     def forward(self, work: Work) -> list[tuple[ForwardRequest, ForwardResult]]:
-        """Run one pass over the next tokens of some requests; results of those that are read to their end."""
-        batch = self._batch(work)
+        """Run the passes over the next tokens of some requests; return results of those that are read to their end.
+
+        Runners compute decode steps in another way than prompts, with other rounding. In a pass of their own, a text
+        does not depend on whether a prompt is read beside it.
+        """
+        steps: list[tuple[ForwardRequest, int]] = []
+        others: list[tuple[ForwardRequest, int]] = []
+        for each in work:
+            (steps if is_decode_step(each[0]) else others).append(each)
+        results = self._pass(steps, is_decode=True) if steps else []
+        return results + self._pass(others, is_decode=False) if others else results
+
+    def _pass(self, work: Work, *, is_decode: bool) -> list[tuple[ForwardRequest, ForwardResult]]:
+        batch = self._batch(work, is_decode)
         output = self.runner.forward(batch)
         results, row, end = [], 0, 0
         for i, (request, _) in enumerate(work):
@@ -77,9 +89,10 @@ class ModelRunner:
             row += count  # rows of logits exist for requested tokens alone
         return results
 
-    def _batch(self, work: Work) -> ForwardBatch:
+    def _batch(self, work: Work, is_decode: bool) -> ForwardBatch:
         """Collect the inputs of a pass; a hot loop, so that nothing is called in it that need not be."""
-        batch, records, lookahead, limit = ForwardBatch(), list[OutputCapture](), 0, self.runner.max_steps - 1
+        batch, records = ForwardBatch(is_decode=is_decode), list[OutputCapture]()
+        lookahead, limit = 0, self.runner.max_steps - 1
         for request, new in work:
             sequence = request.sequence
             begin = sequence.cached.length
@@ -89,8 +102,6 @@ class ModelRunner:
             batch.num_logits.append(request.num_logits if new == unread else 0)
             if request.record is not None:
                 records.append(request.record)
-            if batch.is_decode and not is_decode_step(request):  # one such sequence makes the whole batch none
-                batch.is_decode = False
             # all sequences make the same number of steps, so the strictest limit holds
             lookahead, limit = max(lookahead, request.lookahead), min(limit, request.max_lookahead)
             batch.stop_tokens |= request.stop_tokens
@@ -116,18 +127,6 @@ def is_decode_step(request: ForwardRequest) -> bool:
     sequence = request.sequence
     cached = sequence.cached.length
     return cached > 0 and len(sequence.tokens) - cached == 1 and request.num_rows == 1 and request.record is None
-
-
-def split_passes(work: Work) -> list[Work]:
-    """Return the decode steps of some work and the rest as passes of their own.
-
-    Runners compute decode steps in another way than prompts, with other rounding. In passes of their own, a text does
-    not depend on whether a prompt is read beside it.
-    """
-    steps = [each for each in work if is_decode_step(each[0])]
-    if not steps or len(steps) == len(work):
-        return [work]
-    return [steps, [each for each in work if not is_decode_step(each[0])]]
 
 
 def copy_record(record: OutputCapture, target: OutputCapture, rows: slice, number: int) -> None:

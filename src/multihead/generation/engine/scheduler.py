@@ -22,7 +22,7 @@ from ...nn.cache.store import KVCacheManager
 from ...nn.modes import evaluating
 from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.turns import turn
-from .model_runner import ModelRunner, split_passes
+from .model_runner import ModelRunner
 from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
 T = TypeVar("T")
@@ -215,10 +215,9 @@ class Engine:
                 self.statistics.steps += 1
                 self.statistics.tokens += new
                 begin = time.perf_counter()
-                for part in split_passes(work):
-                    for forward, result in runner.forward(part):
-                        # by identity, since a dataclass with fields that change has no hash
-                        forward.sequence.request.results[id(forward)] = result
+                for forward, result in runner.forward(work):
+                    # by identity, since a dataclass with fields that change has no hash
+                    forward.sequence.request.results[id(forward)] = result
                 self.pace.add(new, time.perf_counter() - begin)
 
     def finish(self, request: Request, error: BaseException | None = None) -> None:
