@@ -15,7 +15,7 @@ class Abandoned(MultiheadError):
 
 
 class Abandonment:
-    """Lets another thread end what a thread generates.
+    """Signal by which another thread ends what a thread generates.
 
     A thread works in `with abandonment.watch():`. Calls of `generate` and of pipelines in this block raise `Abandoned`
     once another thread has called `abandon`, if the model has an engine in a thread of its own.

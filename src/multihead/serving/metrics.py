@@ -22,7 +22,7 @@ TOKENS = tuple(float(x * 10**power) for power in range(6) for x in (1, 2, 5))
 
 
 class Observed(Protocol):
-    """What metrics read of the state of a server."""
+    """The part of a server's state that metrics read."""
 
     models: ModelRegistry
     running: set[RequestInfo]

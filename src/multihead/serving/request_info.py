@@ -1,4 +1,4 @@
-"""What is known of a request that is being answered: its id, its key, its model, its tokens."""
+"""Facts of a request that is being answered: its id, its key, its model, its tokens."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Step:
-    """What new text does: "open", "chunk" or "close" of a region."""
+    """Effect of new text: "open", "chunk" or "close" of a region."""
 
     kind: str
     region: Region

@@ -20,7 +20,7 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """How a conversation becomes a prompt.
+    """Settings of a chat template for one conversation.
 
     Args:
         source: another template than the model's own. variables: more variables of the template.

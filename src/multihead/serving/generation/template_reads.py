@@ -1,4 +1,4 @@
-"""What a chat template reads of a conversation: messages, calls and variables that it leaves out are refused."""
+"""Check of what a chat template reads: messages, calls and variables that it leaves out are refused."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ Tool = dict[str, Any]  # {"type": "function", "function": {"name", "description"
 
 @dataclass(frozen=True)
 class ToolChoice:
-    """Whether and what the model calls.
+    """Choice of the tools that the model may or must call.
 
     Args:
         mode: "none", "auto" or "required". name: the one tool that must be called; empty for any.

@@ -21,7 +21,7 @@ class CallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDelta:
-    """What new text adds to an answer."""
+    """Parts that new text adds to an answer."""
 
     reasoning: str = ""
     content: str = ""

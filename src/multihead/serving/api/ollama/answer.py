@@ -16,7 +16,7 @@ from .durations import nanoseconds
 
 
 class Shape:
-    """How a record holds text."""
+    """Form of a record that holds text."""
 
     def text(self, content: str = "", thinking: str = "", calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """Return the fields of some text."""
@@ -29,7 +29,7 @@ class Shape:
 
 
 class ChatShape(Shape):
-    """Of /api/chat."""
+    """Form of the records of /api/chat."""
 
     def text(self, content: str = "", thinking: str = "", calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": content}
@@ -41,7 +41,7 @@ class ChatShape(Shape):
 
 
 class GenerateShape(Shape):
-    """Of /api/generate."""
+    """Form of the records of /api/generate."""
 
     def text(self, content: str = "", thinking: str = "", calls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         return {"response": content, **({"thinking": thinking} if thinking else {})}

@@ -26,7 +26,7 @@ CHOICES = ("none", "auto", "required")
 
 
 class InputBody(Body):
-    """What the prompt of a response is made of; the body of /v1/responses/input_tokens."""
+    """Fields that the prompt of a response is made of; the body of /v1/responses/input_tokens."""
 
     NOT_COMPUTED: ClassVar[Mapping[str, str]] = {
         "previous_response_id": STATELESS, "conversation": STATELESS,
