@@ -13,7 +13,8 @@ import transformers
 
 import multihead
 
-PUBLISHED: dict[str, Any] = json.loads(Path(__file__).with_name("published_configs.json").read_text())
+FOLDER = Path(__file__).with_name("published_configs")
+PUBLISHED: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 FIRST_NAMES = {"RefinedWebModel": "falcon"}  # which the reference no longer reads
 TABLES = {"roformer", "pegasus", "marian"}  # the reference counts its computed positions as parameters
 CHOOSES = "e_score_correction_bias"  # a buffer there

@@ -1,7 +1,7 @@
 """Wide twins: every parity case again with heads that the C++ kernels compute, on the fast paths that users run.
 
 A twin's checkpoint is saved by the reference once. As loaded in float32 it equals the reference and our own layers one
-by one; prepared, its fast path equals the same prepared layers one by one. `paths.json` says which path each twin
+by one; prepared, its fast path equals the same prepared layers one by one. `paths/` says which path each twin
 takes: a twin that leaves its fast path fails here.
 """
 
@@ -60,7 +60,7 @@ def test_the_fast_path_gives_what_layers_one_by_one_give(twin: Twin, precision: 
         pytest.skip("nothing to pack")
     fast = twin.fast(precision)
     if not any(calls.total() for calls in fast.calls.values()):
-        pytest.skip("this twin runs layer by layer, see paths.json")
+        pytest.skip("this twin runs layer by layer, see paths/")
     expected, rounding = twin.layers(precision), ROUNDING.get(twin.kind) if precision != "float32" else None
     tolerance = ROUNDED if rounding else EXACT[precision]
     for task, results in expected.results.items():
@@ -77,16 +77,16 @@ def test_the_fast_path_gives_what_layers_one_by_one_give(twin: Twin, precision: 
 @pytest.mark.skipif(bool(wide.no_table()), reason=f"the table of paths is for AVX-512 kernels: {wide.no_table()}")
 def test_each_kind_of_work_takes_the_path_of_the_table(twin: Twin):
     known = wide.table().get(twin.name)
-    assert known is not None, f"paths.json has no {twin.name!r}. Write it anew with `{wide.COMMAND}`."
+    assert known is not None, f"The tables of paths/ have no {twin.name!r}. Write them anew with `{wide.COMMAND}`."
     changed = {kind: f"{known.get(kind)} -> {path}" for kind, path in twin.paths().items() if known.get(kind) != path}
     assert not changed, (
-        f"{twin.name} takes another path than paths.json says: {changed}. If that is meant, write the table anew with "
+        f"{twin.name} takes another path than paths/ says: {changed}. If that is meant, write the table anew with "
         f"`{wide.COMMAND}`."
     )
 
 
 def test_the_table_names_every_twin_and_no_other():
-    assert list(wide.table()) == NAMES, f"Write paths.json anew with `{wide.COMMAND}`."
+    assert list(wide.table()) == NAMES, f"Write the tables of paths/ anew with `{wide.COMMAND}`."
 
 
 def close_where_finite(got: torch.Tensor, expected: torch.Tensor, name: str, tolerance: float) -> None:

@@ -3,7 +3,8 @@
 The cases' own heads are 6 to 12 wide and the fast paths need multiples of 16, so the cases themselves run layer by
 layer. This module is the only place of the parity suite that touches the internals of the fast paths.
 
-`python -m tests.parity.wide` writes `paths.json`, the path that each twin takes, anew.
+`python -m tests.parity.wide` writes `paths/`, the path that each twin takes, anew: a table for each module of cases.
+Modules that are named (`python -m tests.parity.wide llama gpt`) are written alone.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from multihead.runtime.cpu_decode import CpuDecodeStep
 from multihead.runtime.cpu_stack import NativeStack
 
 from .case import WORDS, Case, batch, reference, writes
-from .cases import CASES
+from .cases import CASES, MODULES
 
-TABLE = Path(__file__).with_name("paths.json")
+TABLES = Path(__file__).with_name("paths")
 COMMAND = "python -m tests.parity.wide"
 PRECISIONS: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -339,7 +340,7 @@ class Twin:
         return tasks
 
     def paths(self) -> dict[str, str]:
-        """Return which path each kind of work takes, as `paths.json` has it."""
+        """Return which path each kind of work takes, as its table has it."""
         half = [part for part in self.prepared if PRECISIONS[part]["dtype"] is torch.bfloat16]
         paths = {"stack": named("stack", {part: self.fast(part).calls["forward"]["stack"] for part in half}, 1)}
         if self.writes:
@@ -449,24 +450,34 @@ def shared_blocks(twin: Twin, model: Any, run: Run) -> dict[str, Any]:
 # The table --------------------------------------------------------------------------------------------------------
 
 
+@cache
 def table() -> dict[str, dict[str, str]]:
-    return json.loads(TABLE.read_text(encoding="utf-8"))
+    """Return the path of each twin, by its name, in the order of the cases."""
+    files = [TABLES / f"{name}.json" for name in MODULES]
+    return {name: row for file in files if file.exists() for name, row in json.loads(file.read_text("utf-8")).items()}
+
+
+def write_table(module: str) -> None:
+    """Write the table of one module of cases anew."""
+    cases, rows = MODULES[module], {}
+    for (case, end), name in zip(TWINS, NAMES, strict=True):
+        if case.name in {other.name for other in cases}:
+            with tempfile.TemporaryDirectory() as folder:
+                rows[name] = Twin(case, end, Path(folder)).paths()
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
+    (TABLES / f"{module}.json").write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    print(f"{module}: {len(rows)} twins")
 
 
 def main() -> None:
-    """Write the table anew."""
+    """Write the tables of the named modules, by default of all."""
     if no_table():
-        sys.exit(f"The table is for AVX-512 kernels. Here: {no_table()}.")
+        sys.exit(f"The tables are for AVX-512 kernels. Here: {no_table()}.")
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    rows = {}
-    for (case, end), name in zip(TWINS, NAMES, strict=True):
-        with tempfile.TemporaryDirectory() as folder:
-            rows[name] = Twin(case, end, Path(folder)).paths()
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
-    TABLE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-    print(f"{TABLE}: {len(rows)} twins")
+    for module in sys.argv[1:] or MODULES:
+        write_table(module)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pkgutil import iter_modules
 
 from ..case import Case
 
-CASES: tuple[Case, ...] = tuple(
-    case for module in iter_modules(__path__) for case in import_module(f".{module.name}", __name__).CASES
-)
+MODULES: dict[str, tuple[Case, ...]] = {
+    module.name: import_module(f".{module.name}", __name__).CASES for module in iter_modules(__path__)
+}
+CASES = tuple(case for cases in MODULES.values() for case in cases)
 PAIRS = [(case, end) for case in CASES for end in case.ends]
 IDS = [f"{case.name}-{end}" for case, end in PAIRS]
