@@ -14,6 +14,7 @@ from ..checkpoints.tensor_sources import Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Classifier, Head, LanguageModel, last_word
+from ..nn.activations import LEARNED
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import GatedFeedForward
@@ -126,6 +127,8 @@ def keys(config: Any, more: Rows | None = None, without: tuple[str, ...] = ()) -
         "norm": "norm",
         **(more or {}),
     }
+    if getattr(config, "hidden_act", None) in LEARNED:
+        rows["layers.*.ffn.step.act"] = "layers.*.mlp.act_fn"
     used = {ours: theirs for ours, theirs in rows.items() if ours not in without}
     copies = (r"^lm_head\.weight$",) if config.tie_word_embeddings else ()
     ignored = (r"rotary_emb\.inv_freq$", *copies)
