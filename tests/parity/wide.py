@@ -66,11 +66,14 @@ DERIVED = ("pooler_hidden_size", "qk_head_dim", "true_hidden_size", "time_step_r
 LATENT = {"kv_lora_rank": 32, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "head_dim": 16}
 SIDES = {"encoder_attention_heads": 2, "decoder_attention_heads": 4, "d_model": 64}  # heads of 32 and of 16
 SSM = {"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16}
+MAMBA = {"mamba_n_heads": 12, "mamba_d_head": 16, "mamba_d_state": 16, "shared_intermediate_size": 64}
 OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from the number of heads
+    "bamba": MAMBA,
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
     "falcon": {"ffn_hidden_size": 256},
     "falcon_h1": SSM,
+    "granitemoehybrid": MAMBA,
     "mamba": {"hidden_size": 48, "intermediate_size": 96},
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},

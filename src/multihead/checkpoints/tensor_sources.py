@@ -223,6 +223,28 @@ class Slice(Source):
 
 
 @dataclass(frozen=True)
+class SlicePart(Slice):
+    """Rows of a slice of a stacked tensor (count, rows, ...): an expert's gate or up, stored as one matrix (Granite).
+
+    Args:
+        sizes: rows of each part. index: which part this is.
+    """
+
+    sizes: tuple[int, ...] = ()
+    index: int = 0
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].ndim < 2 or stored[0].shape[:2] != (self.count, sum(self.sizes)):
+            return stored[0]  # reported with its shape
+        return stored[0][self.number].split(self.sizes)[self.index]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        stored = ours.new_zeros(self.count, sum(self.sizes), *ours.shape[1:]) if stored is None else stored
+        stored[self.number].split(self.sizes)[self.index].copy_(ours)
+        return stored
+
+
+@dataclass(frozen=True)
 class Woven(Source):
     """Experts' interleaved gate and up, (count, width, 2 inner) or (count, 2 inner), stored as two transposed tensors.
 

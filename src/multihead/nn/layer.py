@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .cache.layer_cache import HybridLayerCache, LayerCache, cache_or_none, memory_of
+from .cache.layer_cache import EmptyLayerCache, HybridLayerCache, LayerCache, cache_or_none, memory_of
 from .forward_context import ForwardContext
 from .weights import Dropout
 
@@ -94,17 +94,49 @@ class Layer(nn.Module):
 
 
 class MixerLayer(nn.Module):
-    """Layer with a mixer and no feed-forward (Mamba)."""
+    """Layer with a mixer that is no attention, and with a feed-forward or none (Bamba, Mamba)."""
 
-    def __init__(self, mixer: Residual) -> None:
+    def __init__(self, mixer: Residual, ffn: Residual | None = None) -> None:
         super().__init__()
-        self.mixer = mixer
+        self.mixer, self.ffn = mixer, ffn
 
     def memory(self) -> LayerCache:
         return memory_of(getattr(self.mixer, "step", self.mixer))
 
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
-        return self.mixer(x, context, memory)
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        x = self.mixer(x, context, memory)
+        return x if self.ffn is None else self.ffn(x)
+
+
+class AttentionLayer(nn.Module):
+    """Layer with attention and no feed-forward (Nemotron-H)."""
+
+    def __init__(self, attention: Residual) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def memory(self) -> LayerCache:
+        return memory_of(getattr(self.attention, "step", self.attention))
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        return self.attention(x, context, memory)
+
+
+class FeedForwardLayer(nn.Module):
+    """Layer with a feed-forward alone (Nemotron-H)."""
+
+    def __init__(self, ffn: Residual) -> None:
+        super().__init__()
+        self.ffn = ffn
+
+    def memory(self) -> EmptyLayerCache:
+        return EmptyLayerCache()
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        return self.ffn(x)
 
 
 class Hybrid(nn.Module):

@@ -8,7 +8,8 @@ from typing import Any
 from ...errors import UnsupportedConfig
 from ...nn.positions import Rotary, rotary
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+OLDER_KINDS = {"attention": FULL, "mamba": LINEAR}  # names of layer types in files before 2026
 
 
 def rope_entries(entries: Mapping[str, Any], *, theta: float, factor: float | None = None) -> dict[str, Any]:
@@ -98,15 +99,15 @@ def whole(config: Any, rope: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in rope.items() if name != "partial_rotary_factor"}
 
 
-def layer_kinds(config: Any, default: Sequence[str]) -> list[str]:
-    """Return `layer_types`, or the family's default.
+def layer_kinds(config: Any, default: Sequence[str], known: Sequence[str] = (FULL, SLIDING)) -> list[str]:
+    """Return `layer_types` under their current names, or the family's default.
 
     Raises:
         UnsupportedConfig: a kind that is not computed, or not one for each layer.
     """
-    kinds = list(default if config.layer_types is None else config.layer_types)
-    if set(kinds) - {FULL, SLIDING}:
-        raise UnsupportedConfig(f"layer_types may hold {FULL!r} and {SLIDING!r}, not {sorted(set(kinds))}.")
+    kinds = [OLDER_KINDS.get(kind, kind) for kind in (default if config.layer_types is None else config.layer_types)]
+    if set(kinds) - {*known}:
+        raise UnsupportedConfig(f"layer_types may hold {' and '.join(map(repr, known))}, not {sorted(set(kinds))}.")
     if len(kinds) != config.num_hidden_layers:
         raise UnsupportedConfig(f"layer_types has {len(kinds)} entries for {config.num_hidden_layers} layers.")
     return kinds

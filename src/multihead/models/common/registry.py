@@ -39,6 +39,7 @@ class Entry:
 
 FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "albert": Entry("albert", "Albert"),
+    "bamba": Entry("bamba", "Bamba"),
     "bart": Entry("bart", "Bart"),
     "bert": Entry("bert", "Bert", layouts=(("gguf", "bert"),)),
     "bert-generation": Entry(
@@ -89,6 +90,9 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "gpt_oss": Entry("gpt_oss", "GptOss", layouts=(("gguf", "gpt-oss"),)),
     "gptj": Entry("gptj", "GPTJ"),
     "granite": Entry("granite", "Granite"),
+    "granitemoe": Entry("granite_moe", "GraniteMoe"),
+    "granitemoehybrid": Entry("granite_moe", "GraniteMoeHybrid", "HYBRID"),
+    "granitemoeshared": Entry("granite_moe", "GraniteMoeShared", "SHARED"),
     "led": Entry("led", "LED"),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
     "longformer": Entry("longformer", "Longformer"),

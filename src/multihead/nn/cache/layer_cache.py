@@ -77,6 +77,13 @@ class NoLayerCache:
         yield self
 
 
+class EmptyLayerCache:
+    """The cache of a layer that computes each token alone, so that it has nothing to keep."""
+
+    def leaves(self) -> Iterator[KVLayerCache | StateLayerCache | XLNetMemory | NoLayerCache]:
+        yield from ()
+
+
 def memory_of(part: nn.Module) -> LayerCache:
     """Return an empty cache for a layer, or `NoLayerCache` for a layer without one."""
     made: Any = getattr(part, "memory", None)

@@ -1,0 +1,141 @@
+"""Granite MoE (IBM, 2024, arXiv:2408.13359) and its forms with a shared expert and with state spaces (Granite 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Part, Slice, SlicePart, Source
+from ..config import Copies, Count, Size
+from ..nn.experts import ExpertList, RoutedExperts, SharedExpert, top_k_softmax
+from ..nn.feedforward import GatedFeedForward
+from ..nn.layer import Layer
+from ..nn.positions import Positions
+from ..nn.stack import Stack
+from . import bamba, granite, llama
+from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
+from .mixtral import DENSE
+
+MOE = "layers.*.block_sparse_moe"
+RENAMED = (  # what the reference calls the file's names inside
+    (r"block_sparse_moe\.experts\.gate_up_proj$", "block_sparse_moe.input_linear.weight"),
+    (r"block_sparse_moe\.experts\.down_proj$", "block_sparse_moe.output_linear.weight"),
+    (r"block_sparse_moe\.router\.weight$", "block_sparse_moe.router.layer.weight"),
+)
+
+
+@dataclass(kw_only=True)
+class GraniteMoeConfig(granite.GraniteConfig):
+    model_type = "granitemoe"
+    inert: ClassVar[tuple[str, ...]] = ("init_method", "normalization_function", "rope_interleaved")
+
+    mlp_bias: Literal[False] = False
+    num_local_experts: Copies = 8
+    num_experts_per_tok: Size = 2
+    output_router_logits: Literal[False] = False
+    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+
+
+@dataclass(kw_only=True)
+class GraniteMoeSharedConfig(GraniteMoeConfig):
+    model_type = "granitemoeshared"
+
+    shared_intermediate_size: Size | Literal[0] = 0
+
+
+@dataclass(kw_only=True)
+class GraniteMoeHybridConfig(bamba.HybridConfig, GraniteMoeSharedConfig):
+    model_type = "granitemoehybrid"
+    aliases: ClassVar[dict[str, str]] = {"layers_block_type": "layer_types"}
+    inert: ClassVar[tuple[str, ...]] = (*bamba.HybridConfig.inert, *GraniteMoeConfig.inert)
+
+    num_local_experts: Count = 8  # 0 for the shared feed-forward alone
+    num_experts_per_tok: Count = 2
+    shared_intermediate_size: Size = 1024
+    position_embedding_type: Literal[None, "nope", "rope"] = None
+    layer_types: list[str] | None = None
+
+
+def shared_width(config: GraniteMoeConfig) -> int:
+    """Return the width of an expert that every token passes; 0 for none."""
+    return config.shared_intermediate_size if isinstance(config, GraniteMoeSharedConfig) else 0
+
+
+def feed_forward(config: GraniteMoeConfig) -> nn.Module:
+    """Build the routed experts, the shared feed-forward, or both."""
+
+    def one(inner: int) -> GatedFeedForward:
+        return GatedFeedForward(config.hidden_size, inner, config.hidden_act)
+
+    inner, count = shared_width(config), config.num_local_experts
+    if not count:
+        return one(inner)
+    experts = ExpertList([one(config.intermediate_size) for _ in range(count)])
+    routed = RoutedExperts(config.hidden_size, experts, count, top_k_softmax(config.num_experts_per_tok))
+    return SharedExpert(routed, one(inner)) if inner else routed
+
+
+def build(config: GraniteMoeConfig) -> Stack:
+    positions = rotary_of(config, config.head_width)
+
+    def layer(i: int) -> Layer:
+        attention = llama.attention(config, positions, scale=config.attention_multiplier)
+        return llama.layer(config, attention, feed_forward(config), scale=config.residual_multiplier)
+
+    return llama.decoder(config, layer, scale=config.embedding_multiplier, rescales=True)
+
+
+def build_hybrid(config: GraniteMoeHybridConfig) -> Stack:
+    kinds = layer_kinds(config, [LINEAR] * config.num_hidden_layers, (FULL, LINEAR))
+    turned = config.position_embedding_type == "rope"
+    positions = rotary_of(config, config.head_width) if turned else Positions()
+    return bamba.decoder(
+        config,
+        kinds,
+        lambda: llama.attention(config, positions, scale=config.attention_multiplier),
+        lambda: feed_forward(config),
+        config.residual_multiplier,
+        scale=config.embedding_multiplier,
+        rescales=True,
+    )
+
+
+def rows(config: GraniteMoeConfig) -> dict[str, str | Source]:
+    """Return the key map rows of the feed-forward."""
+    count, inner, shared = config.num_local_experts, config.intermediate_size, shared_width(config)
+    own: dict[str, str | Source] = {}
+    step = "layers.*.ffn.step"
+    routed = f"{step}.routed" if shared else step
+    if count:
+        sizes = (inner, inner)
+        own[f"{routed}.router"] = f"{MOE}.router.layer"
+        own[f"{routed}.experts.*.gate.weight"] = SlicePart(f"{MOE}.input_linear.weight", count, 0, sizes, 0)
+        own[f"{routed}.experts.*.up.weight"] = SlicePart(f"{MOE}.input_linear.weight", count, 0, sizes, 1)
+        own[f"{routed}.experts.*.down.weight"] = Slice(f"{MOE}.output_linear.weight", count)
+    if shared:
+        ours, theirs = f"{step}.shared" if count else step, "layers.*.shared_mlp"
+        own[f"{ours}.gate"] = Part(f"{theirs}.input_linear", (shared, shared), 0)
+        own[f"{ours}.up"] = Part(f"{theirs}.input_linear", (shared, shared), 1)
+        own[f"{ours}.down"] = f"{theirs}.output_linear"
+    return own
+
+
+def table(config: GraniteMoeConfig, own: Rows) -> KeyMap:
+    without = DENSE if config.num_local_experts else ()
+    return replace(llama.keys(config, own, without), renamed=RENAMED)
+
+
+def keys(config: GraniteMoeConfig) -> KeyMap:
+    return table(config, rows(config))
+
+
+def keys_hybrid(config: GraniteMoeHybridConfig) -> KeyMap:
+    return table(config, {**bamba.rows(config, "post_attention_layernorm"), **rows(config)})
+
+
+ARCHITECTURE = granite.ARCHITECTURE.derive("GraniteMoe", GraniteMoeConfig, build, keys=keys)
+SHARED = ARCHITECTURE.derive("GraniteMoeShared", GraniteMoeSharedConfig, build, keys=keys)
+HYBRID = ARCHITECTURE.derive("GraniteMoeHybrid", GraniteMoeHybridConfig, build_hybrid, keys=keys_hybrid)
