@@ -83,13 +83,15 @@ def test_a_product_is_its_definition(level, kind, outputs, inputs, rows):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("act", [None, *ACTIVATIONS])
-def test_what_stands_around_a_product_is_its_definition(kind, act):
+@pytest.mark.parametrize("inner", [False, True], ids=["sum normed", "product normed"])
+def test_what_stands_around_a_product_is_its_definition(kind, act, inner):
     norm, after = LayerNorm(72, 1e-5), RMSNorm(40, 1e-5)
     with torch.no_grad():
         for i, p in enumerate((norm.weight, norm.bias, after.weight)):
             p.copy_(drawn(len(p), seed=i) * 0.2 + 1)
     for gated in (False, True):
-        part = product(40, 72, kind, act=act, gated=gated, norm=norm_spec(norm), after=norm_spec(after))
+        norms = {"norm": norm_spec(norm), "after": norm_spec(after), "inner": inner}
+        part = product(40, 72, kind, act=act, gated=gated, **norms)
         x, add = drawn(9, 72, seed=4), drawn(9, 40, seed=5)
         with torch.no_grad():
             close(part(x, add), part.definition(x, add), 5e-3)
@@ -142,19 +144,21 @@ def test_turning_is_its_definition(level, rotated):
 
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("heads", [(6, 2), (3, 3)])
-def test_one_query_a_text_is_attention(level, window, heads):
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_one_query_a_text_is_attention(level, window, heads, softcap):
     q, k, v = drawn(4, heads[0], 48), drawn(40, heads[1], 48, seed=1), drawn(40, heads[1], 16, seed=2)
     attention_mask = AttentionMask(
         SequenceLayout.packed((1,) * 4), SequenceLayout((3, 0, 30, 12), (7, 1, 9, 18)), True, window
     )
-    got = decode(q, k, v, attention_mask, 0.2)
+    got = decode(q, k, v, attention_mask, 0.2, softcap)
     assert got is not None
-    close(got, attend(q, k, v, attention_mask, scale=0.2), 1e-5)
+    close(got, attend(q, k, v, attention_mask, scale=0.2, softcap=softcap), 1e-5)
 
 
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5), (False, 9)])
 @pytest.mark.parametrize(("heads", "width"), [((4, 2), 32), ((3, 3), 48), ((2, 1), 128)])
-def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_many_queries_a_text_are_attention(level, causal, window, heads, width, softcap):
     lengths = (7, 1, 0, 70, 13)
     keys = SequenceLayout((3, 10, 11, 11, 90), (7, 4, 0, 75, 13))
     q, k = drawn(sum(lengths), heads[0], width).bfloat16(), drawn(110, heads[1], width, seed=1).bfloat16()
@@ -162,9 +166,9 @@ def test_many_queries_a_text_are_attention(level, causal, window, heads, width):
         drawn(110, heads[1], 64, seed=2).bfloat16(),
         AttentionMask(SequenceLayout.packed(lengths), keys, causal, window),
     )
-    got = prefill(q, k, v, attention_mask, 0.2)
+    got = prefill(q, k, v, attention_mask, 0.2, softcap)
     assert got is not None
-    close(got, attend(q.float(), k.float(), v.float(), attention_mask, scale=0.2), 1e-2)
+    close(got, attend(q.float(), k.float(), v.float(), attention_mask, scale=0.2, softcap=softcap), 1e-2)
 
 
 @pytest.mark.parametrize("kind", [name for name in FORMATS if format_of(name).kernel is not None])

@@ -21,7 +21,7 @@ EXACT = {"float32": 2e-6, "bf16": 1e-4, "int8": 5e-3, "int4": 1e-4}
 ROUNDED = 0.03  # of the largest magnitude, where one path rounds states that the other does not
 # Families of which the kernels keep numbers in float32 that layers round, or the other way round.
 ROUNDING = {
-    **dict.fromkeys(["qwen3"], "between a head's norm and its rotation"),
+    **dict.fromkeys(["qwen3", "gemma3_text"], "between a head's norm and its rotation"),
     **dict.fromkeys(["t5", "mt5", "umt5", "longt5", "mpt", "falcon", "bloom"], "attention with biases is torch's"),
 }
 

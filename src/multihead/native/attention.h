@@ -97,6 +97,9 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
                 for (int64_t i = 0; i < d.width; i += 16) store(q + i, load_typed(d.q, from + i, d.type));
                 key_scores<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
             }
+            if (d.softcap)
+                for (int64_t i = 0; i < n; i += 16)
+                    store(p + g * score_stride + i, squeeze(load<F>(p + g * score_stride + i), d.softcap));
             if (d.bias) {
                 const float* bias = d.bias + (head * group + g) * d.biases + (d.by_place ? 0 : d.biases - n);
                 for (int64_t i = 0; i < n; i++) p[g * score_stride + i] += bias[i];

@@ -36,7 +36,11 @@ INLINE void value_tile(const uint16_t* p, const Head& h, int64_t first, const fl
 
 // Softmax of one row of scores without the division: writes exp(s - max) to p and returns the sum. Keys outside of
 // [low, high) are masked: their weight is zero.
-INLINE float softmax_row(float* s, int64_t padded, int64_t low, int64_t high, float scale, uint16_t* p) {
+INLINE float softmax_row(float* s, int64_t padded, int64_t low, int64_t high, float scale, float softcap, uint16_t* p) {
+    if (softcap) {
+        for (int64_t i = 0; i < padded; i += 16) store(s + i, squeeze(load<F>(s + i) * scale, softcap));
+        scale = 1.0f;
+    }
     for (int64_t i = 0; i < low; i++) s[i] = -INFINITY;
     for (int64_t i = high; i < padded; i++) s[i] = -INFINITY;
     F peak = load<F>(s);
@@ -61,7 +65,7 @@ INLINE void attend_rows(const PrefillAttention& a, const Head& h, const uint16_t
         // A window reaches both ways, unless the mask is causal.
         int64_t high = a.causal ? min_int(h.count, own + 1) : h.count;
         if (a.window) high = min_int(high, own + a.window);
-        by[m] = high > low ? 1.0f / softmax_row(s + m * h.padded, h.padded, low, high, a.scale, p + m * h.padded) : 0.0f;
+        by[m] = high > low ? 1.0f / softmax_row(s + m * h.padded, h.padded, low, high, a.scale, a.softcap, p + m * h.padded) : 0.0f;
         // A query that sees no key gets zeros, not NaN.
         if (high <= low) std::memset(p + m * h.padded, 0, h.padded * 2);
     }

@@ -10,7 +10,7 @@
 #define PARTS 64  // most threads
 
 // A matrix product, with the steps before and after it:
-//   y = after(add + act(norm(x) @ weight.T + bias))
+//   y = after(add + act(norm(x) @ weight.T + bias)), or where `inner`  y = add + after(act(norm(x) @ weight.T + bias))
 // The weight is in panels of 64 outputs, which `kernels/quantization/panels.py` writes, or as the checkpoint stores it.
 struct Weight {
     int32_t kind;  // 0 bfloat16, 1 int8 with a scale a row, 2 int8 in groups of 32, 3 int4 in groups of 32;
@@ -20,6 +20,7 @@ struct Weight {
     int32_t gated; // a panel holds 32 gates and 32 up values: act(gate) * up, 32 outputs a panel
     int32_t norm;  // norm of each row of x before the product: 0 none, 1 root mean square, 2 layer norm
     int32_t after; // norm of each row of the result, same values
+    int32_t inner; // `after` is of the product, before the sum
     int32_t zero;  // code that stands for 0, where there are no minima
     float norm_eps, after_eps;
     int64_t inputs, outputs, width;  // width: outputs in memory, `outputs` or twice as many where gated
@@ -47,7 +48,7 @@ struct DecodeAttention {
     int64_t sequences, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
     const float* bias;  // (heads, biases), added to the scores; null for none
     int64_t biases;
-    float scale;
+    float scale, softcap;  // softcap: scores are squeezed into (-softcap, softcap) before the biases; 0 for none
     int32_t type, by_place;  // by_place: biases of the first keys; else of the last keys, that of the query's own position last
 };
 
@@ -59,7 +60,7 @@ struct PrefillAttention {
     const int64_t *q_begins, *q_lengths, *begins, *lengths;
     int64_t sequences, heads, key_heads, width, value_width, q_stride, row_stride, value_stride;
     int64_t window;  // a query sees keys less than so many positions away; 0 for all
-    float scale;
+    float scale, softcap;  // softcap: as in DecodeAttention
     int32_t causal;
 };
 
@@ -76,7 +77,7 @@ struct LayerCall {
     int64_t biases, by_place;
     int64_t heads, key_heads, width, rotated, source_stride;
     int64_t window;                     // as in PrefillAttention
-    float scale, cross_scale, norm_eps;
+    float scale, softcap, cross_scale, cross_softcap, norm_eps;
 };
 
 // A forward pass of a stack of layers over packed sequences.
@@ -115,7 +116,7 @@ struct DecodeLoop {
     int64_t *tokens, *positions;           // (steps + 1, sequences): the tokens read, then those chosen; (sequences,)
     const int64_t* ends;                   // stop tokens: a step that chooses one of them is the last
     int64_t steps, windows, rotary_count, vocabulary, end_count;
-    float scale, first_eps, norm_eps;      // scale: of embeddings
+    float scale, softcap, first_eps, norm_eps;  // scale: of embeddings; softcap: of logits, 0 for none
     int32_t first, norm, score_type;
 };
 

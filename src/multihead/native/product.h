@@ -438,6 +438,8 @@ struct NormRows {
     int kind, type;
     float eps;
     const float *weight, *bias;
+    const void* add;  // added to the result, of its type; null for none
+    int64_t add_stride;
 };
 
 void norm_rows(const NormRows& n, const Team& team) {
@@ -446,8 +448,19 @@ void norm_rows(const NormRows& n, const Team& team) {
         float* x = (float*)scratch.get(size_t(n.width + 16) * 4);
         normalize(n.kind, n.eps, n.weight, n.bias, n.width, x, RowReader{n.x, row * n.x_stride, n.type});
         int64_t i = 0;
-        for (; i + 16 <= n.width; i += 16) store_typed(n.y, row * n.y_stride + i, n.type, load<F>(x + i));
-        for (; i < n.width; i++) store_one(n.y, row * n.y_stride + i, n.type, x[i]);
+        for (; i + 16 <= n.width; i += 16) {
+            F v = load<F>(x + i);
+            if (n.add) {
+                if (n.type) v = from_bf16(to_bf16(v));  // as torch rounds before it adds
+                v += load_typed(n.add, row * n.add_stride + i, n.type);
+            }
+            store_typed(n.y, row * n.y_stride + i, n.type, v);
+        }
+        for (; i < n.width; i++) {
+            float v = x[i];
+            if (n.add) v = (n.type ? from_bf16(to_bf16(v)) : v) + load_one(n.add, row * n.add_stride + i, n.type);
+            store_one(n.y, row * n.y_stride + i, n.type, v);
+        }
     });
 }
 
@@ -457,11 +470,13 @@ void norm(const NormCall& n, const Team& team) {
     for (int64_t i = 0; n.weight && i < n.width; i++) wide[i] = load_one(n.weight, i, n.type) + n.centre;
     for (int64_t i = 0; n.bias && i < n.width; i++) wide[n.width + i] = load_one(n.bias, i, n.type);
     norm_rows(NormRows{n.x, n.y, n.rows, n.width, n.stride, n.width, n.kind, n.type, n.eps, n.weight ? wide : nullptr,
-                     n.bias ? wide + n.width : nullptr}, team);
+                     n.bias ? wide + n.width : nullptr, nullptr, 0}, team);
 }
 
 // `next`: the weight of the product after this one, which waiting threads prefetch; null for none.
-void product_with_prefetch(const Weight& w, const ProductCall& p, const Team& team, const Weight* next) {
+void product_with_prefetch(const Weight& w, const ProductCall& call, const Team& team, const Weight* next) {
+    ProductCall p = call;
+    if (w.inner) p.add = nullptr;  // the norm of the product comes first
     const int64_t all = padded(w), count = panels(w);
     const Layout l(w, (p.rows + 31) / 32 * 32);  // tiles read whole blocks of 32 rows
     Rows r;
@@ -497,7 +512,7 @@ void product_with_prefetch(const Weight& w, const ProductCall& p, const Team& te
     });
     if (w.after)
         norm_rows(NormRows{p.y, p.y, p.rows, w.outputs, p.y_stride, p.y_stride, w.after, p.y_type, w.after_eps,
-                         w.after_weight, w.after_bias}, team);
+                         w.after_weight, w.after_bias, w.inner ? call.add : nullptr, call.add_stride}, team);
 }
 
 void product(const Weight& w, const ProductCall& p, const Team& team) { product_with_prefetch(w, p, team, nullptr); }

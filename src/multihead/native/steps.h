@@ -47,13 +47,13 @@ void run_stack(const StackCall& p, const Team& team) {
     // q (tokens, heads, width) at `wide`, a row every `stride` numbers
     auto attend = [&](const LayerCall& s, int64_t stride, const void* k, const void* v, int64_t kv_stride, int64_t key_heads,
                       const int64_t* begins, const int64_t* lengths, const int64_t* index, bool own) {
-        const float scale = own ? s.scale : s.cross_scale;
+        const float scale = own ? s.scale : s.cross_scale, softcap = own ? s.softcap : s.cross_softcap;
         if (p.q_begins)
             prefill_attention(PrefillAttention{wide, k, v, mixed, p.q_begins, p.q_lengths, begins, lengths, p.sequences, s.heads, key_heads, s.width,
-                    s.width, stride, kv_stride, kv_stride, own ? s.window : 0, scale, own && p.causal}, team);
+                    s.width, stride, kv_stride, kv_stride, own ? s.window : 0, scale, softcap, own && p.causal}, team);
         else
             decode_attention(DecodeAttention{wide, k, v, mixed, begins, lengths, index, p.sequences, s.heads, key_heads, s.width, s.width,
-                          stride, kv_stride, kv_stride, own ? s.bias : nullptr, s.biases, scale, p.type, int32_t(s.by_place)}, team);
+                          stride, kv_stride, kv_stride, own ? s.bias : nullptr, s.biases, scale, softcap, p.type, int32_t(s.by_place)}, team);
     };
     for (int64_t l = 0; l < p.layers; l++) {
         const LayerCall& s = p.steps[l];
@@ -126,7 +126,23 @@ INLINE void copy_rows(const DecodeLoop& w) {
 
 INLINE void norm_states(const DecodeLoop& w, int kind, float eps, const float* weight, const float* bias, const Team& team) {
     const StackCall& p = w.stack;
-    if (kind) norm_rows(NormRows{p.x, p.x, p.sequences, p.states, p.states, p.states, kind, p.type, eps, weight, bias}, team);
+    if (kind) norm_rows(NormRows{p.x, p.x, p.sequences, p.states, p.states, p.states, kind, p.type, eps, weight, bias, nullptr, 0}, team);
+}
+
+// Squeeze logits (sequences, scored) into (-softcap, softcap), rounded after each operation as torch does.
+INLINE void squeeze_logits(const DecodeLoop& w, const Team& team) {
+    const int64_t scored = w.scorer->outputs, type = w.score_type, chunk = 4096, chunks = (scored + chunk - 1) / chunk;
+    auto rounded = [&](F v) { return type ? from_bf16(to_bf16(v)) : v; };
+    parallel_for(team, w.stack.sequences * chunks, 4, [&](int64_t task) {
+        const int64_t row = task / chunks * scored, begin = task % chunks * chunk, end = min_int(scored, begin + chunk);
+        for (int64_t i = begin; i < end; i += 16) {
+            const int64_t here = min_int(16, end - i);
+            F v = here == 16 ? load_typed(w.scores, row + i, type) : load_partial(w.scores, row + i, here, type);
+            v = rounded(hyperbolic_tangent(rounded(v / w.softcap))) * w.softcap;
+            if (here == 16) store_typed(w.scores, row + i, type, v);
+            else store_partial(w.scores, row + i, here, type, v);
+        }
+    });
 }
 
 // Make decode steps and return how many. A step that chooses a stop token or no token of the vocabulary is the last.
@@ -154,6 +170,7 @@ int64_t decode_loop(const DecodeLoop& w, const Team& team) {
         const int64_t scored = w.scorer->outputs;
         product_with_prefetch(*w.scorer, ProductCall{p.x, nullptr, w.scores, sequences, p.states, 0, scored, p.type, w.score_type}, team,
                      step + 1 < w.steps ? p.steps[0].qkv : nullptr);
+        if (w.softcap) squeeze_logits(w, team);
         for (int64_t t = 0; t < sequences; t++) {
             w.positions[t]++;  // and the cache row of the next key; a full window moves on by one key
             for (int64_t i = 0; i < w.windows; i++) {

@@ -226,6 +226,8 @@ INLINE F exponential(F x) {
 }
 INLINE F sigmoid(F x) { return 1.0f / (1.0f + exponential(-x)); }
 INLINE F hyperbolic_tangent(F x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+// x squeezed into (-cap, cap).
+INLINE F squeeze(F x, float cap) { return cap * hyperbolic_tangent(x / cap); }
 // The error function by Abramowitz and Stegun's 7.1.26: absolute error 1.5e-7.
 INLINE F error_function(F x) {
     F a = absolute(x), t = 1.0f / (1.0f + 0.3275911f * a);

@@ -136,6 +136,7 @@ class CpuDecodeStep:
     Args:
         spec: stack of the decoder; `fits_cpu_decode` must be true. scorer: weight (vocabulary, width) of the LM head.
         store: the KV cache. dtype: of hidden states. rounded: logits have this dtype too; else they are float32.
+        softcap: of the logits.
 
     Attributes:
         vocabulary: number of tokens. max_rows: sequences up to which torch is not faster; None for no limit.
@@ -144,11 +145,18 @@ class CpuDecodeStep:
     """
 
     def __init__(
-        self, spec: LayerSpec, scorer: Weight, store: KVCacheManager, dtype: torch.dtype, *, rounded: bool
+        self,
+        spec: LayerSpec,
+        scorer: Weight,
+        store: KVCacheManager,
+        dtype: torch.dtype,
+        *,
+        rounded: bool,
+        softcap: float | None = None,
     ) -> None:
         stack = spec.layer
         self.stack, self.scorer, self.store, self.dtype = stack, scorer, store, dtype
-        self.score_dtype = dtype if rounded else torch.float32
+        self.score_dtype, self.softcap = dtype if rounded else torch.float32, softcap
         layers: list[Any] = list(stack.layers)
         if isinstance(stack, FusedStack):
             weights = [LayerWeights.fused(layer) for layer in layers]
@@ -201,7 +209,7 @@ class CpuDecodeStep:
             norm_eps=last.eps, first=first.kind, norm=last.kind, windows=len(self._windows),
             rotary_count=len(self._rotary),
             scale=token.factor if isinstance(token, ScaledEmbedding) else stack.embed.factor,
-            score_type=native.TYPES[self.score_dtype],
+            score_type=native.TYPES[self.score_dtype], softcap=self.softcap or 0.0,
         )  # fmt: skip
 
     def bind_cache(self) -> bool:

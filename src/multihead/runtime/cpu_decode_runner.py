@@ -124,7 +124,9 @@ class CpuDecodeRunner(EagerRunner):
         decoder, head = _decoder(self.model), self.model.head
         assert decoder is not None
         scorer = head.packed or StridedWeight([head.table.weight], [head.bias])
-        self._compiled = CpuDecodeStep(decoder, scorer, self.store, self.model.dtype, rounded=head.packed is None)
+        self._compiled = CpuDecodeStep(
+            decoder, scorer, self.store, self.model.dtype, rounded=head.packed is None, softcap=head.softcap
+        )
         return self._compiled
 
     def _bind_cache(self, compiled: CpuDecodeStep, sequences: Sequence[CachedSequence]) -> bool:
@@ -167,7 +169,10 @@ def _slots(tables: Sequence[BlockTable], places: Sequence[int], window: int | No
 def _fits_head(head: Any, dtype: torch.dtype) -> bool:
     """Return whether the kernels compute a head's logits."""
     spec = None if head is None else describe(head)
-    if spec is None or type(head) is not LanguageModel or spec.options or not spec.complete or not head.scale > 0:
+    if spec is None or type(head) is not LanguageModel or not spec.complete or not head.scale > 0:
+        return False
+    # the kernels squeeze logits, and the scale is applied to what they return
+    if spec.options - {"softcap"} or (spec.options and head.scale != 1.0):
         return False
     if head.packed is not None:
         return True

@@ -82,7 +82,8 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
         return False
     for name in layer.parts:
         residual = layer.part(name)
-        outside = [residual.kind(norm) in (nn.Identity, ClampInfinities) for norm in ("before", "after")]
+        # fused norms left identities
+        outside = [residual.kind(norm) in (nn.Identity, ClampInfinities) for norm in ("before", "out", "after")]
         if type(residual.layer) is not FusedResidual or residual.options or not all(outside):
             return False
     kinds = {"attention": FusedAttention, "cross": FusedCrossAttention}
@@ -94,7 +95,9 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
 
 def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool:
     """Return True if the kernels compute all that attention of a class does."""
-    if spec is None or type(spec.layer) is not kind or spec.options or spec.kind("positions") not in POSITIONS:
+    if spec is None or type(spec.layer) is not kind or spec.kind("positions") not in POSITIONS:
+        return False
+    if not spec.options <= {"softcap"}:
         return False
     norms = [None if part is None else part.norm for part in (spec.parts["q_norm"], spec.parts["k_norm"])]
     some = [norm for norm in norms if norm is None or norm.kind]
@@ -253,10 +256,11 @@ class NativeStack:
             norms = [norm for layer in self.layers for norm in _head_norms(layer)]
             copies = [x for memory in self._memory for x in memory if isinstance(x, Tensor)]
             self._norms = [(norm, norm.weight.detach(), x) for norm, x in zip(norms, copies, strict=True)]
-        copied = [pair[1:] for pair in self._norms if pair[1].dtype is not torch.float32]
+        copied = [part for part in self._norms if part[1].data_ptr() != part[2].data_ptr()]
         if copied:  # weights may have been written in place
             with torch.inference_mode():
-                torch._foreach_copy_([x for _, x in copied], [weight for weight, _ in copied])
+                # whole values in one copy, since another thread may be reading them
+                torch._foreach_copy_([x for _, _, x in copied], [_centred(norm, weight) for norm, weight, _ in copied])
         return self._table.copy()  # a copy, which one pass fills in
 
     def _table_is_current(self) -> bool:
@@ -291,6 +295,12 @@ def _head_norms(layer: Any) -> list[Any]:
     return [norm for norm in (step.q_norm, step.k_norm) if getattr(norm, "weight", None) is not None]
 
 
+def _centred(norm: Any, weight: Tensor) -> Tensor:
+    """Return a norm's weight, (width,), as its kernel multiplies by it."""
+    centre = getattr(norm, "centre", 0.0)
+    return weight.float() + centre if centre else weight
+
+
 def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     """Fill a `native.LayerCall` for one layer. Returns what must live as long as the entry."""
     step, memory = layer.attention.step, list[Any]()
@@ -298,6 +308,7 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
     entry.width, entry.heads = step.head_width, weights.widths[0] // step.head_width
     entry.key_heads, entry.scale, entry.window = weights.widths[1] // step.head_width, step.scale, step.window or 0
+    entry.softcap = step.softcap or 0.0
     for name, layer_norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
         norm = norm_spec(layer_norm)
         if norm is not None and norm.weight is not None:
@@ -306,7 +317,7 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
             entry.norm_eps = norm.eps
     if weights.query is not None and weights.cross is not None:
         entry.query, entry.cross = weights.query.address, weights.cross.address
-        entry.cross_scale = layer.cross.step.scale
+        entry.cross_scale, entry.cross_softcap = layer.cross.step.scale, layer.cross.step.softcap or 0.0
     return [*memory, *(product.memory for product in weights.products)]  # its tensors are float32 weights of norms
 
 

@@ -29,6 +29,7 @@ from .fused_layers import (
     FusedResidual,
     FusedResidualGPU,
     FusedStackGPU,
+    fits_norms,
     fusable,
     kernel_activation,
     steps_of,
@@ -102,10 +103,11 @@ def _fused_stack(stack: Any, format: str) -> nn.Module | None:
 def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
     """Return a residual whose step can add its own input; None if it cannot be fused."""
     spec = describe(residual)
-    if spec is None or spec.options:
+    # a norm of the step's result is an option that the CPU's products compute
+    if spec is None or spec.options - ({"out"} if format != GPU else set()):
         return None
     step = spec.parts["step"]
-    if format != GPU and routes(step):  # a router reads what the norm gives, too
+    if format != GPU and routes(step) and not spec.options:  # a router reads what the norm gives, too
         return FusedResidual(residual, _experts(residual.step, format))
     if not fusable(step):
         return None
@@ -115,11 +117,13 @@ def _fused_residual(residual: Residual, format: str) -> nn.Module | None:
         if type(fused.after) is ClampInfinities and fused.step.output.weight.dtype is not torch.float16:  # type: ignore[union-attr]
             fused.after = nn.Identity()
         return fused
-    norms = [None if part is None else part.norm for part in (spec.parts["before"], spec.parts["after"])]
+    if spec.options and not fits_norms(spec):
+        return None
+    norms = [None if part is None else part.norm for part in (spec.parts[name] for name in ("before", "after", "out"))]
     # a norm of kind 0 changes nothing
-    before, after = (None if norm is None or not norm.kind else norm for norm in norms)
-    fused_step = _join(residual.step, format, before, after)
-    return FusedResidual(residual, fused_step, before is not None, after is not None)
+    before, after, out = (None if norm is None or not norm.kind else norm for norm in norms)
+    fused_step = _join(residual.step, format, before, after or out, inner=out is not None)
+    return FusedResidual(residual, fused_step, before is not None, after is not None, out is not None)
 
 
 def _fused_step(step: nn.Module, format: str) -> nn.Module | None:
@@ -208,7 +212,7 @@ def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
 
 
 def _product(
-    linears: list[Any], format: str, act: str | None = None, gated: bool = False, **norms: NormSpec | None
+    linears: list[Any], format: str, act: str | None = None, gated: bool = False, **norms: Any
 ) -> FusedLinear | FusedLinearGPU:
     """Linear layers that read the same states as one."""
     weights, biases = [x.weight for x in linears], [x.bias for x in linears]
@@ -218,14 +222,17 @@ def _product(
     return FusedLinear(weights, biases, format, **options)
 
 
-def _join(step: Any, format: str, before: NormSpec | None = None, after: NormSpec | None = None) -> nn.Module:
+def _join(
+    step: Any, format: str, before: NormSpec | None = None, after: NormSpec | None = None, inner: bool = False
+) -> nn.Module:
     """Attention or a feed-forward in few products, with the norms before and after it where these are given."""
+    last: dict[str, Any] = {"after": after, "inner": inner}
     if isinstance(step, (FeedForward, GatedFeedForward)):
         gated = isinstance(step, GatedFeedForward)
         linears = [step.gate, step.up] if gated else [step.up]
         into = _product(linears, format, act=kernel_activation(step.act), gated=gated, norm=before)
-        return FusedFeedForward(into, _product([step.down], format, after=after))
-    output = _product([step.out], format, after=after)
+        return FusedFeedForward(into, _product([step.down], format, **last))
+    output = _product([step.out], format, **last)
     if isinstance(step, CrossAttention):
         # keys and values read another source, so the norm is of queries alone
         query, kv = _product([step.q], format, norm=before), _product([step.k, step.v], format)

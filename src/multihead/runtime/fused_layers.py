@@ -146,17 +146,22 @@ class FusedResidual(Residual):
     Args:
         layer: the residual that this one replaces. step: the fused step.
         before, after: whether the step's products compute the norm before it, and the one after the sum.
+        out: whether they compute the norm of the step's result.
     """
 
-    def __init__(self, layer: Residual, step: nn.Module, before: bool = False, after: bool = False) -> None:
+    def __init__(
+        self, layer: Residual, step: nn.Module, before: bool = False, after: bool = False, out: bool = False
+    ) -> None:
         nn.Module.__init__(self)
         adopt(self, layer)
         self.step = step
-        self.fused_step, self.inner_norms = (step,), (before, after)  # a tuple: no sub-layer of its own
+        self.fused_step, self.inner_norms = (step,), (before, after, out)  # a tuple: no sub-layer of its own
         if before:
             self.before = nn.Identity()
         if after:
             self.after = nn.Identity()
+        if out:
+            self.out = nn.Identity()
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         if self._is_fused:
@@ -173,7 +178,7 @@ class FusedResidual(Residual):
         step = self.step
         if step is not self.fused_step[0] or any(
             inner and type(norm) is not nn.Identity
-            for inner, norm in zip(self.inner_norms, (self.before, self.after), strict=True)
+            for inner, norm in zip(self.inner_norms, (self.before, self.after, self.out), strict=True)
         ):
             if any(self.inner_norms):
                 raise InvalidInput(
@@ -185,7 +190,9 @@ class FusedResidual(Residual):
 
     def _separate(self, x: Tensor, *args: Any) -> Tensor:
         """Compute step, sum and norm separately, where a hook, `out` or a scale changes the step's result."""
-        new = self.dropout(self.out(self.step(self.before(x), *args)))  # (tokens, width)
+        new = self.step(self.before(x), *args)  # (tokens, width)
+        new = self.step.output.normalized(new) if self.inner_norms[2] else new  # type: ignore[union-attr,operator]
+        new = self.dropout(self.out(new))  # (tokens, width)
         total = x + (new if self.scale == 1.0 else new * self.scale)  # (tokens, width): the residual sum
         return self.after(self.step.output.normalized(total) if self.inner_norms[1] else total)  # type: ignore[union-attr,operator]
 
@@ -279,6 +286,24 @@ def fusable(spec: LayerSpec | None) -> bool:
     ffn = spec.layer
     # T5 may keep `down` in float32 beside half precision
     return ffn.down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
+
+
+def fits_norms(residual: LayerSpec) -> bool:
+    """Return True if the products of a residual's step compute the norms around it, and nothing else is around it.
+
+    One product computes one norm: of the sum, or of its own result before the sum.
+    """
+    norms = [None if part is None else part.norm for part in (residual.parts[n] for n in ("before", "out", "after"))]
+    if any(norm is None for norm in norms) or not residual.options <= {"out"}:
+        return False
+    return not (norms[1] and norms[1].kind and norms[2] and norms[2].kind)
+
+
+def last_norm(residual: LayerSpec) -> dict[str, Any]:
+    """Return a last product's options `after` and `inner`, of a residual that `fits_norms`."""
+    out, after = residual.part("out").norm, residual.part("after").norm
+    inner = out is not None and out.kind != 0
+    return {"after": out if inner else after, "inner": inner}
 
 
 def kernel_activation(act: Any) -> str | None:

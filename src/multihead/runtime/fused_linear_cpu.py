@@ -20,7 +20,7 @@ from ..nn.activations import ACTIVATIONS
 from .layer_spec import NormSpec, register
 
 BUFFERS = ("codes", "scales", "minima", "offsets", "norm_weight", "norm_bias", "after_weight", "after_bias")
-IN_STRUCT = frozenset((*BUFFERS, "act", "after", "format", "norm"))  # attributes that `address` depends on
+IN_STRUCT = frozenset((*BUFFERS, "act", "after", "format", "inner", "norm"))  # attributes that `address` depends on
 
 
 class FusedLinear(nn.Module):
@@ -30,7 +30,7 @@ class FusedLinear(nn.Module):
         weights: parts of the matrix, (outputs, inputs) each, one under the other. biases: of each part, or none.
         format: of the matrix, as `kernels.quantization.base.pack` takes it. act: an activation's name.
         gated: of the two parts, the first is activated and multiplies the second.
-        norm: of x, (inputs,). after: of the sum, (outputs,).
+        norm: of x, (inputs,). after: of the sum, (outputs,); where `inner`, of the product before the sum.
     """
 
     count = 1  # matrices in the buffers
@@ -54,6 +54,7 @@ class FusedLinear(nn.Module):
         gated: bool = False,
         norm: NormSpec | None = None,
         after: NormSpec | None = None,
+        inner: bool = False,
     ) -> None:
         super().__init__()
         norm, after = norm or NormSpec(), after or NormSpec()
@@ -65,7 +66,7 @@ class FusedLinear(nn.Module):
             stacked_biases(weights, biases, gated),
             norms,
         )
-        self.act, self.gated = act, gated
+        self.act, self.gated, self.inner = act, gated, inner
         self.parts = [len(w) for w in weights]
         self.outputs = self.parts[0] if gated else sum(self.parts)  # a gate and its up value give one output
         self.numbers = sum(x.numel() for x in (*weights, *biases, *norms) if x is not None)
@@ -123,18 +124,18 @@ class FusedLinear(nn.Module):
         return fits and (add is None or (add.shape == shape and add.is_cpu))
 
     def without_norm(self, x: Tensor) -> Tensor:
-        """Return the product without the norm after it; `normalized` computes that norm of a residual sum."""
+        """Return the product without the norm after it, which `normalized` computes."""
         return self(x) if not self.after.kind else self.definition(x, normalize=False)
 
     def normalized(self, total: Tensor) -> Tensor:
-        """Return the norm after the product, of a residual sum (rows, outputs) that the caller computed."""
+        """Return the norm after the product, of what the caller computed: (rows, outputs)."""
         return _norm(total.float(), self.after, self.after_weight, self.after_bias).to(total.dtype)
 
     def definition(self, x: Tensor, add: Tensor | None = None, normalize: bool = True) -> Tensor:
         """Compute the product in torch's operations, with gradients to x.
 
         Args:
-            normalize: whether the norm of the sum is computed.
+            normalize: whether the norm after the product is computed.
         """
         # (..., inputs); norms in float32, as in the kernels
         wide = _norm(x.float(), self.norm, self.norm_weight, self.norm_bias)
@@ -147,9 +148,13 @@ class FusedLinear(nn.Module):
             y = (ACTIVATIONS[self.act](gate) * up if self.act else gate * up)[..., : self.outputs]
         elif self.act:
             y = ACTIVATIONS[self.act](y)
+        after = self.after.kind and normalize
+        if after and self.inner:
+            # rounded before and after, since the kernels store the product before its norm
+            y = _norm(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias).to(x.dtype)
         if add is not None:
             y = y + add
-        if self.after.kind and normalize:
+        if after and not self.inner:
             # the sum is rounded first, since the kernels store it before its norm
             y = _norm(y.to(x.dtype).float(), self.after, self.after_weight, self.after_bias)
         return y.to(x.dtype)
@@ -180,8 +185,9 @@ class FusedLinear(nn.Module):
         pointers["bias"] = pointers.pop("offsets")
         self._struct = native.Weight(
             kind=self.format.kernel, act=NUMBERS[self.act] if self.act else 0, gated=int(self.gated),
-            norm=self.norm.kind, after=self.after.kind, zero=128, norm_eps=self.norm.eps, after_eps=self.after.eps,
-            inputs=self.shape[1], outputs=self.outputs, width=panel_width(self.shape[0]), **pointers,
+            norm=self.norm.kind, after=self.after.kind, inner=int(self.inner), zero=128,
+            norm_eps=self.norm.eps, after_eps=self.after.eps, inputs=self.shape[1], outputs=self.outputs,
+            width=panel_width(self.shape[0]), **pointers,
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
         return self._address
@@ -268,5 +274,7 @@ def _norm(x: Tensor, norm: NormSpec, weight: Tensor | None, bias: Tensor | None)
     return y if weight is None else y * weight
 
 
-register(FusedLinear, " ".join(BUFFERS) + " _address _struct act after format gated norm numbers outputs parts shape")
+register(
+    FusedLinear, " ".join(BUFFERS) + " _address _struct act after format gated inner norm numbers outputs parts shape"
+)
 register(PackedLinear, "in_features out_features sample", base=FusedLinear)

@@ -17,7 +17,7 @@ from ..kernels.cpu.linear import row_stride, weight_layout
 from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import CrossLayer, Layer, Residual
-from .fused_layers import LINEARS, fusable, kernel_activation
+from .fused_layers import LINEARS, fits_norms, fusable, kernel_activation, last_norm
 from .fused_linear_cpu import FusedLinear, stacked_biases
 from .layer_spec import LayerSpec, NormSpec
 
@@ -32,7 +32,7 @@ class StridedWeight:
     Args:
         weights: (outputs, inputs) each, one under the other, at most three, for which `same_layout` holds.
         biases: of each, or none. gated: of the two weights, the first is activated and multiplies the second.
-        norm: before the product. after: of the sum.
+        norm: before the product. after: of the sum, or where `inner` of the product before the sum.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class StridedWeight:
         gated: bool = False,
         norm: NormSpec | None = None,
         after: NormSpec | None = None,
+        inner: bool = False,
     ) -> None:
         norm, after = norm or NormSpec(), after or NormSpec()
         counts = [len(weight) for weight in weights]
@@ -58,8 +59,8 @@ class StridedWeight:
         self.kind = weight_layout(weights[0]) or 0
         self._struct = native.Weight(
             kind=self.kind, act=ACTIVATIONS[act] if act else 0, gated=int(gated),
-            norm=norm.kind, after=after.kind, norm_eps=norm.eps, after_eps=after.eps, inputs=self.shape[1],
-            outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
+            norm=norm.kind, after=after.kind, inner=int(inner), norm_eps=norm.eps, after_eps=after.eps,
+            inputs=self.shape[1], outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
             after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
             parts=tuple(pointers[: len(weights)]), counts=tuple(counts), row_stride=row_stride(weights[0]),
         )  # fmt: skip
@@ -108,13 +109,13 @@ class LayerWeights:
         up = [other.gate, other.up] if gated else [other.up]
         cross = [] if (reads := layer.parts.get("cross")) is None else [
             _strided([reads.layer.step.q], norm=reads.part("before").norm),
-            _strided([reads.layer.step.out], after=reads.part("after").norm),
+            _strided([reads.layer.step.out], **last_norm(reads)),
         ]  # fmt: skip
         return cls(
             _strided([step.q, step.k, step.v], norm=attention.part("before").norm),
-            _strided([step.out], after=attention.part("after").norm),
+            _strided([step.out], **last_norm(attention)),
             _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.part("before").norm),
-            _strided([other.down], after=ffn.part("after").norm),
+            _strided([other.down], **last_norm(ffn)),
             (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
             *cross,
         )
@@ -125,10 +126,9 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
     if layer is None or type(layer.layer) not in (Layer, CrossLayer):
         return False
     for name, residual in layer.parts.items():
-        if residual is None or type(residual.layer) is not Residual or residual.options:
+        if residual is None or type(residual.layer) is not Residual or not fits_norms(residual):
             return False
-        norms = [residual.parts[norm] for norm in ("before", "after")]
-        if any(norm is None or norm.norm is None for norm in norms) or not fusable(residual.parts["step"]):
+        if not fusable(residual.parts["step"]):
             return False
         step, products = residual.layer.step, PRODUCTS[name]
         groups = [[getattr(step, part) for part in product if hasattr(step, part)] for product in products]
@@ -155,7 +155,7 @@ def _shapes_fit(layer: LayerSpec) -> bool:
         linears = {name: spec.layer.get_submodule(name) for name in LINEARS[type(spec.layer)]}
         if any(x.bias is not None and x.bias.shape != (len(x.weight),) for x in linears.values()):
             return False
-        norms = [residual.part(name).norm for name in ("before", "after")]
+        norms = [residual.part(name).norm for name in ("before", "out", "after")]
         if any(x is not None and x.shape != (states,) for norm in norms if norm for x in (norm.scale, norm.shift)):
             return False
         last = linears.pop("down" if "down" in linears else "out").weight  # (width, inner)

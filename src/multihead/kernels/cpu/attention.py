@@ -15,7 +15,9 @@ from . import native
 LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
 
 
-def decode(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor | None:
+def decode(
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float, softcap: float | None = None
+) -> Tensor | None:
     """Return attention of one query of each sequence, or None.
 
     Args:
@@ -39,13 +41,15 @@ def decode(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
         lengths=addressof(lengths), sequences=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
         value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
-        type=native.TYPES[q.dtype],
+        softcap=softcap or 0.0, type=native.TYPES[q.dtype],
     )  # fmt: skip
     native.library().mh_decode_attention(byref(arguments), torch.get_num_threads())
     return out
 
 
-def prefill(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float) -> Tensor | None:
+def prefill(
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float, softcap: float | None = None
+) -> Tensor | None:
     """Return attention in bfloat16 of many queries of each sequence, or None.
 
     Args:
@@ -63,7 +67,7 @@ def prefill(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scal
         q_lengths=addressof(places[1]), begins=addressof(places[2]), lengths=addressof(places[3]),
         sequences=len(attention_mask.queries), heads=q.shape[1], key_heads=k.shape[1], width=width,
         value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0),
-        scale=scale, window=attention_mask.window or 0, causal=int(attention_mask.causal),
+        scale=scale, softcap=softcap or 0.0, window=attention_mask.window or 0, causal=int(attention_mask.causal),
     )  # fmt: skip
     native.library().mh_prefill_attention(byref(arguments), torch.get_num_threads())
     return out

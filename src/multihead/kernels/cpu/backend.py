@@ -82,10 +82,10 @@ class CpuBackend(TorchBackend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        plain = bias is None and softcap is None and sinks is None and not dropout
+        plain = bias is None and sinks is None and not dropout
         if plain and not isinstance(attention_mask.keys, PagedLayout):
-            out = decode(q, k, v, attention_mask, scale)
-            out = prefill(q, k, v, attention_mask, scale) if out is None else out
+            out = decode(q, k, v, attention_mask, scale, softcap)
+            out = prefill(q, k, v, attention_mask, scale, softcap) if out is None else out
             if out is not None:
                 return out
         return super().attention(
