@@ -22,7 +22,7 @@ class Case:
 
     Args:
         make: the reference's config. ends: of the class names to compare.
-        stem: of the class names, where it is not the config's.
+        stem: of the class names, where it is not the config's. alike: of the reference's, where these are not ours.
         absolute: positions are absolute, so the reference's numbers depend on padding at the left.
         fixed: parts of the names of parameters that are derived and must keep their values.
         std: of the random weights. tolerance: of the largest magnitude.
@@ -41,6 +41,7 @@ class Case:
     make: Callable[[], Any]
     ends: tuple[str, ...]
     stem: str = ""
+    alike: str = ""
     absolute: bool = False
     fixed: tuple[str, ...] = ()
     std: float = 0.25
@@ -70,6 +71,10 @@ class Case:
     def family(self) -> str:
         return self.stem or type(self.make()).__name__.removesuffix("Config")
 
+    def peer(self, end: str) -> Any:
+        """The reference's class."""
+        return getattr(transformers, (self.alike or self.family) + end)
+
     def reads_a_source(self, end: str) -> bool:
         """Whether a class is an encoder-decoder."""
         alone = ("ForCausalLM", "EncoderModel", "ForTokenClassification")
@@ -90,7 +95,7 @@ def writes(case: Case, end: str) -> bool:
 def reference(case: Case, end: str, seed: int = 0) -> Any:
     """The reference's model with *every* parameter random: fresh norms and biases would hide a wrong map."""
     torch.manual_seed(seed)
-    kind = getattr(transformers, case.family + end)
+    kind = case.peer(end)
     model = kind._from_config(case.config(end), attn_implementation=case.backend)  # some cannot change it later
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 import multihead
 
@@ -132,9 +131,7 @@ def test_relative_positions_equal_the_reference_on_a_left_padded_batch(folders, 
 def test_what_we_save_the_reference_loads_to_equal_outputs(folders, case, end, tmp_path):
     model, path = folders(case, end)
     ours(case, end, path).save_pretrained(tmp_path)
-    again, told = getattr(transformers, case.family + end).from_pretrained(
-        tmp_path, output_loading_info=True, attn_implementation=case.backend
-    )
+    again, told = case.peer(end).from_pretrained(tmp_path, output_loading_info=True, attn_implementation=case.backend)
     known = (*case.fixed, *case.unused)
     assert not [name for name in told["missing_keys"] if not any(part in name for part in known)]
     assert not told["unexpected_keys"]
@@ -216,8 +213,8 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
         pytest.skip("the reference does not compute this family in bfloat16")
     _, path = folders(case, end)
     inputs = batch(case, end)
-    whole = getattr(transformers, case.family + end).from_pretrained(path).eval()
-    half = getattr(transformers, case.family + end).from_pretrained(path, dtype=torch.bfloat16).eval()
+    whole = case.peer(end).from_pretrained(path).eval()
+    half = case.peer(end).from_pretrained(path, dtype=torch.bfloat16).eval()
     with torch.no_grad():
         expected = whole(**inputs).logits
         theirs, got = half(**inputs).logits.float(), ours(case, end, path, dtype="bf16")(**inputs).logits.float()

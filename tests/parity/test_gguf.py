@@ -194,7 +194,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         torch.manual_seed(0)
         wanted = ("Model",) if kind in BARE else ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
         end = next(end for end in case.ends if end in wanted)
-        reference = getattr(transformers, case.family + end)(case.make())
+        reference = case.peer(end)(case.make())
         for parameter in reference.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         reference.save_pretrained(folder)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 import multihead
 from multihead.errors import InvalidInput
@@ -40,7 +39,7 @@ def takers() -> list[tuple[Case, str, str]]:
     found = []
     more = [(scaled(case), end) for case, end in PAIRS if end in ("Model", "ForCausalLM")]
     for case, end in (*PAIRS, *((case, end) for case, end in more if case is not None)):
-        taken = inspect.signature(getattr(transformers, case.family + end).forward).parameters
+        taken = inspect.signature(case.peer(end).forward).parameters
         names = [name for name in GIVEN if GIVEN[name] in taken and name in batch(case, end)]
         if case.name != "longformer-questions":  # it finds separators in ids; without them we ask for a mask
             found += [(case, end, name) for name in names]

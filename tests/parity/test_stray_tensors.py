@@ -39,7 +39,7 @@ def classes() -> list[tuple[Case, str, str]]:
     found, seen = [], set()
     for case in CASES:
         for end in case.ends:
-            kind = getattr(transformers, case.family + end)
+            kind = case.peer(end)
             if kind in seen:
                 continue
             seen.add(kind)
@@ -54,7 +54,7 @@ CLASSES = classes()
 def test_what_the_reference_leaves_unread_is_left_unread(case, end, pattern, tmp_path):
     reference(case, end).save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
-    prefix = getattr(transformers, case.family + end).base_model_prefix + "."
+    prefix = case.peer(end).base_model_prefix + "."
     name = (EXAMPLES[pattern] or pattern).format(prefix if any(n.startswith(prefix) for n in stored) else "")
     if name in stored:
         pytest.skip("this config's model has the tensor")

@@ -24,7 +24,7 @@ from .test_families import close, ours
 def tied(case: Case, end: str) -> dict[str, str]:
     """The reference's name of each tied tensor -> that of the one it is tied to."""
     with torch.device("meta"):
-        model = getattr(transformers, case.family + end)._from_config(case.config(end))
+        model = case.peer(end)._from_config(case.config(end))
     return dict(model.all_tied_weights_keys)
 
 
@@ -68,7 +68,7 @@ def answers(case: Case, end: str, *models: Any) -> list[Any]:
 )
 def test_a_stored_copy_with_other_numbers_is_read_as_by_the_reference_and_saved(case, end, names, tmp_path, recwarn):
     write(case, end, names, tmp_path / "theirs")
-    kind = getattr(transformers, case.family + end)
+    kind = case.peer(end)
     logging.disable(logging.WARNING)
     expected = kind.from_pretrained(tmp_path / "theirs", attn_implementation=case.backend).eval()
     mine = ours(case, end, tmp_path / "theirs")

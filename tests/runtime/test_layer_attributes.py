@@ -47,6 +47,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "GPTNeoXForCausalLM": PLAIN,
     "OlmoForCausalLM": PLAIN,
     "Olmo2ForCausalLM": PLAIN,
+    "NemotronForCausalLM": PLAIN,
+    "NanoChatForCausalLM": PLAIN,
     "StableLmForCausalLM": {**PLAIN, "num_key_value_heads": 1, "qk_layernorm": True},
     "Phi3ForCausalLM": {
         **PLAIN, "max_position_embeddings": 64, "original_max_position_embeddings": 32, "pad_token_id": 0,

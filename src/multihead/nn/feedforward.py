@@ -40,6 +40,7 @@ class GatedFeedForward(nn.Module):
 
     Args:
         scales: of the gate before its activation, and of the result (Falcon-H1).
+        down: a layer that takes the plain one's place (BitNet's norm before it).
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class GatedFeedForward(nn.Module):
         bias: bool = False,
         dropout: float = 0.0,
         scales: tuple[float, float] = (1.0, 1.0),
+        down: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.scales = scales
         self.gate, self.up = Linear(width, inner, bias=bias), Linear(width, inner, bias=bias)
-        self.down = Linear(inner, width, bias=bias)
+        self.down = down or Linear(inner, width, bias=bias)
         self.act, self.dropout = activation(act), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

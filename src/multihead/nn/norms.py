@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.ops import backend
+from .weights import LayerNorm
 
 
 class RMSNorm(nn.Module):
@@ -80,6 +81,27 @@ class PlainLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), (self.width,), eps=self.eps).to(x.dtype)  # (..., width)
+
+
+class PlainRMSNorm(nn.Module):
+    """RMSNorm in float32 without weight (nanochat)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.width, self.eps = width, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)  # (..., width)
+
+
+class CentredLayerNorm(LayerNorm):
+    """Layer norm that stores its weight's distance from 1 (Nemotron)."""
+
+    centre = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight + self.centre, self.bias, self.eps)
 
 
 class ClampInfinities(nn.Module):

@@ -71,6 +71,10 @@ class Rotary(Positions):
         """Return cosines and sines (tokens, rotated / 2) in float32, computed once per pass."""
         return context.cached((self, "angles"), lambda: self._angles(context))
 
+    def inverse(self) -> Rotary:
+        """Return positions that rotate the other way round (nanochat)."""
+        return Rotary(-self.frequencies, self.scale)
+
     def of(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (positions, rotated / 2) of given positions."""
         return self._turns(places, kept_on(places.device, self, "frequencies"))
@@ -109,6 +113,9 @@ class RotaryByLength(Rotary):
     def __init__(self, by_length: Callable[[int], Tensor], variant: Callable[[int], int], scale: float = 1.0) -> None:
         super().__init__(by_length(0), scale)
         self.by_length, self.variant = by_length, variant
+
+    def inverse(self) -> Rotary:
+        return RotaryByLength(lambda length: -self.by_length(length), self.variant, self.scale)
 
     def _frequencies(self, context: ForwardContext) -> Tensor:
         totals = context.total_lengths

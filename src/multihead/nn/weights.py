@@ -107,6 +107,17 @@ class LayerNorm(nn.LayerNorm):
         pass
 
 
+class NormedLinear(nn.Module):
+    """Linear layer that norms what it reads (BitNet)."""
+
+    def __init__(self, norm: nn.Module, linear: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.linear = norm, linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.norm(x))  # (..., in) to (..., out)
+
+
 def initialize(module: nn.Module, std: float) -> None:
     """Initialize parameters in place: matrices normal with this standard deviation, norms with ones and zeros."""
     with torch.no_grad():

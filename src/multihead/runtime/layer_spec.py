@@ -14,6 +14,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..heads.heads import LanguageModel
@@ -25,7 +26,16 @@ from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, SharedExpert, S
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.hooks import is_hooked
 from ..nn.layer import CrossLayer, Layer, ParallelLayer, Residual
-from ..nn.norms import AllHeadsNorm, ClampInfinities, HeadNorm, PlainLayerNorm, RMSNorm, WideRMSNorm
+from ..nn.norms import (
+    AllHeadsNorm,
+    CentredLayerNorm,
+    ClampInfinities,
+    HeadNorm,
+    PlainLayerNorm,
+    PlainRMSNorm,
+    RMSNorm,
+    WideRMSNorm,
+)
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.switch import SwitchFeedForward
@@ -58,7 +68,7 @@ CALLER = "concerns embeddings or token types that a caller passes, which decode 
 SOURCE = "runs before the decoder; the cross-attention reads its result"
 
 ATTENTION = "causal head_width k_norm positions q_norm scale window"
-ATTENTION_OPTIONS = {"clip": None, "softcap": None, "sinks": None}
+ATTENTION_OPTIONS = {"clip": None, "norm_last": False, "softcap": None, "sinks": None}
 EMBEDDING = Attributes(
     "embedding_dim num_embeddings weight", {"max_norm": None},
     {"norm_type": "belongs to max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
@@ -90,6 +100,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     ClampInfinities: Attributes(),
     HeadNorm: Attributes("eps weight"),
     PlainLayerNorm: Attributes("eps width"),
+    PlainRMSNorm: Attributes("eps width"),
     RMSNorm: Attributes("eps weight"),
     WideRMSNorm: Attributes("centre eps weight"),
     Positions: Attributes(),
@@ -109,6 +120,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     Embedding: EMBEDDING,
     ScaledEmbedding: Attributes(f"{EMBEDDING.read} rounded scale", EMBEDDING.options, EMBEDDING.inert),
     LayerNorm: Attributes("bias elementwise_affine eps normalized_shape weight"),
+    CentredLayerNorm: Attributes("bias centre elementwise_affine eps normalized_shape weight"),
     Linear: Attributes("bias in_features out_features weight widened"),
     nn.Identity: Attributes(),
     nn.ModuleList: Attributes(),
@@ -187,8 +199,12 @@ def norm_spec(layer: nn.Module) -> NormSpec | None:
     kind = type(layer)
     if kind is LayerNorm:
         return NormSpec(2, module.eps, module.weight, module.bias)
+    if kind is CentredLayerNorm:
+        return NormSpec(2, module.eps, module.weight, module.bias, module.centre)
     if kind is PlainLayerNorm:
         return NormSpec(2, module.eps)
+    if kind is PlainRMSNorm:
+        return NormSpec(1, module.eps, torch.ones(module.width))
     if kind is RMSNorm:
         return NormSpec(1, module.eps, module.weight)
     if kind is WideRMSNorm:

@@ -33,6 +33,16 @@ def rope_entries(entries: Mapping[str, Any], *, theta: float, factor: float | No
     return {**entries, "rope_parameters": rope}
 
 
+def own_rope(entries: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config.json entries with a family's own rotary parameters where they have none.
+
+    As in the reference, `rope_theta` alone does not change these.
+    """
+    known = entries.get("rope_parameters") or entries.get("rope_scaling")
+    old = {} if known else {"rope_theta": None, "rope_parameters": {**rope}}
+    return {**entries, **old}
+
+
 def layered_rope_entries(
     entries: Mapping[str, Any], thetas: Mapping[str, float], scaled: Sequence[str] = (FULL,)
 ) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Attention(nn.Module):
         positions: how order enters; a module may be shared between layers.
         scale: of the scores, 1 / sqrt(head_width) unless the family says otherwise.
         window: how many tokens back a query sees, itself included; None for all.
-        softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width), before positions.
+        softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width).
+        norm_last: these norms come after the positions turned what they read (Hunyuan), not before.
         clip: bound of what is projected (OLMo, MPT).
         sinks: each head has a learned score of a key that is always there and has no value (GPT-OSS).
         projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
@@ -50,6 +51,7 @@ class Attention(nn.Module):
         softcap: float | None = None,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
+        norm_last: bool = False,
         clip: float | None = None,
         sinks: bool = False,
         projections: Mapping[str, nn.Module] | None = None,
@@ -74,6 +76,7 @@ class Attention(nn.Module):
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
         self.clip, self.dropout = clip, dropout
+        self.norm_last = norm_last and type(self.positions) is not Positions  # without positions there is no order
         self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None  # (heads,)
 
     def memory(self) -> KVLayerCache:
@@ -87,7 +90,7 @@ class Attention(nn.Module):
     def pages(self) -> bool:
         """True if only the attention backend reads the keys, so that they may stay in pages of the KV cache."""
         kind = type(self.positions)
-        return kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
+        return not self.norm_last and kind.bias is Positions.bias and kind.rotate in (Positions.rotate, Rotary.rotate)
 
     @property
     def supports_selected_tokens(self) -> bool:
@@ -124,6 +127,8 @@ class Attention(nn.Module):
             attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
             return self._mix(q, k, v, attention_mask, None, context, None)
         turned, k = self.positions.rotate(q, k, context)  # same shapes
+        if self.norm_last:
+            turned, k = self.q_norm(turned), self.k_norm(k)
         runs = context.runs
         if memory is not None:
             k, v, runs = memory.extend(k, v, context)  # k, v: (rows, key heads, head width), with the cached tokens
@@ -151,7 +156,8 @@ class Attention(nn.Module):
         # OLMo and MPT bound the projections to keep training stable.
         if self.clip is not None:
             q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
-        return self.q_norm(self._split(q)), self.k_norm(self._split(k)), self._split(v)
+        q, k, v = self._split(q), self._split(k), self._split(v)
+        return (q, k, v) if self.norm_last else (self.q_norm(q), self.k_norm(k), v)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_width))  # (tokens, heads * head width) to (tokens, heads, head width)

@@ -1,0 +1,26 @@
+"""AFM-4.5B (Arcee AI, 2025): Llama with squared ReLU in place of its gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from ..config import Size
+from . import llama, nemotron
+
+
+@dataclass(kw_only=True)
+class ArceeConfig(llama.LlamaConfig):
+    model_type = "arcee"
+
+    hidden_size: Size = 2560
+    intermediate_size: Size = 18432
+    hidden_act: str = "relu2"
+    max_position_embeddings: Size = 4096
+    rms_norm_eps: float = 1e-5
+    bos_token_id: int | None = 128000
+    eos_token_id: int | list[int] | None = 128001
+
+
+build = partial(nemotron.build, norm=llama.norm)
+ARCHITECTURE = llama.ARCHITECTURE.derive("Arcee", ArceeConfig, build, keys=nemotron.keys)
