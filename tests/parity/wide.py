@@ -65,6 +65,7 @@ SIZES = {  # entries that are equal in all twins whose config has them
 DERIVED = ("pooler_hidden_size", "qk_head_dim", "true_hidden_size", "time_step_rank")  # from other entries, or None
 LATENT = {"kv_lora_rank": 32, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "head_dim": 16}
 SIDES = {"encoder_attention_heads": 2, "decoder_attention_heads": 4, "d_model": 64}  # heads of 32 and of 16
+DELTA = {"linear_key_head_dim": 16, "linear_value_head_dim": 32}
 SSM = {"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16}
 MAMBA = {"mamba_n_heads": 12, "mamba_d_head": 16, "mamba_d_state": 16, "shared_intermediate_size": 64}
 OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from the number of heads
@@ -77,6 +78,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "mamba": {"hidden_size": 48, "intermediate_size": 96},
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},
+    **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), DELTA),
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
     **dict.fromkeys(
         ("bart", "mbart", "plbart", "pegasus", "m2m_100", "blenderbot", "blenderbot-small", "led", "marian"), SIDES

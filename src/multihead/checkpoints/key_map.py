@@ -42,7 +42,8 @@ class KeyMap:
         ignored: patterns of stored tensors that are no parameters: derived values, or copies of tied weights.
         computed: (pattern, function of rows and columns) pairs: ignored tables that are computed here instead.
         renamed: (pattern, replacement) pairs that bring old names to current ones, before any look-up.
-        split_fused: (pattern, replacements) pairs: an older file's tensor that concatenates several current ones.
+        split_fused: (pattern, replacements) pairs: a file's tensor that concatenates several current ones. Where the
+            replacements hold `#`, it stacks such tensors, and `#` is the number of each (experts).
         first: the number that stored names give to the first layer.
         aliases: (key, other name) pairs: one tensor under two names; either is read, both are written.
         fallback_names: (our path, stored name) pairs: where a file keeps the only copy of tied weights instead.
@@ -208,7 +209,10 @@ class KeyMap:
             names = next(
                 ([re.sub(p, new, name) for new in to] for p, to in self.split_fused if re.search(p, name)), [name]
             )
-            out.update(zip(names, tensor.chunk(len(names)) if len(names) > 1 else [tensor], strict=True))
+            stacked = "#" in names[0]
+            for number, one in enumerate(tensor.unbind() if stacked else [tensor]):
+                own = [each.replace("#", str(number)) for each in names] if stacked else names
+                out.update(zip(own, one.chunk(len(own)) if len(own) > 1 else [one], strict=True))
         return out
 
     def _check_computed(self, stored: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:

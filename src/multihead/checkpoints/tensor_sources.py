@@ -168,6 +168,60 @@ class PerHead(Source):
 
 
 @dataclass(frozen=True)
+class GroupParts(Source):
+    """Some kinds of rows of a matrix that holds all kinds group by group (Qwen3-Next's queries, keys, values, gates).
+
+    Args:
+        groups: how many. layout: rows of each kind in a group. chosen: kinds of ours, one after the other.
+    """
+
+    groups: int
+    layout: tuple[int, ...]
+    chosen: tuple[int, ...]
+
+    @property
+    def by_rows(self) -> bool:
+        return True
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].shape[0] != self.groups * sum(self.layout):
+            return stored[0]  # reported with its shape
+        parts = stored[0].unflatten(0, (self.groups, -1)).split(self.layout, 1)
+        return torch.cat([parts[kind].flatten(0, 1) for kind in self.chosen])
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        if stored is None:
+            stored = ours.new_zeros(self.groups * sum(self.layout), *ours.shape[1:])
+        parts = stored.unflatten(0, (self.groups, -1)).split(self.layout, 1)
+        own = ours.split([self.groups * self.layout[kind] for kind in self.chosen])
+        for kind, rows in zip(self.chosen, own, strict=True):
+            parts[kind].copy_(rows.unflatten(0, (self.groups, -1)))
+        return stored
+
+
+@dataclass(frozen=True)
+class Joined(Source):
+    """A matrix whose rows are stored as several matrices.
+
+    Args:
+        more: last names of the further ones, in place of the key's own. sizes: rows of each.
+    """
+
+    more: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        stem = key.rpartition(".")[0]
+        return (key + leaf, *(f"{stem}.{other}{leaf}" for other in self.more))
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return torch.cat(stored)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
+        return ours.split(self.sizes)
+
+
+@dataclass(frozen=True)
 class Stacked(Source):
     """Tensors stored one by one (experts); the parameter stacks all of them, (count, ...).
 

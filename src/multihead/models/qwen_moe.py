@@ -121,17 +121,28 @@ def build3(config: Qwen3MoeConfig) -> Stack:
     return llama.decoder(config, layer)
 
 
+# Files that keep all experts of a layer in two tensors.
+STACKED = (
+    (r"\.experts\.gate_up_proj$", (".experts.#.gate_proj.weight", ".experts.#.up_proj.weight")),
+    (r"\.experts\.down_proj$", (".experts.#.down_proj.weight",)),
+)
+
+
 def rows(ours: str) -> Rows:
     """Return the key map rows of the routed experts at `ours`."""
     each = {f"{ours}.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")}
     return {**each, f"{ours}.router": "layers.*.mlp.gate"}
 
 
-def keys2(config: Qwen2MoeConfig) -> KeyMap:
+def shared_rows() -> Rows:
+    """Return the key map rows of routed experts with a shared one."""
     stem = "layers.*.ffn.step"
     shared = {f"{stem}.shared.{n}": f"layers.*.mlp.shared_expert.{n}_proj" for n in ("gate", "up", "down")}
-    own = {**rows(f"{stem}.routed"), **shared, f"{stem}.share": "layers.*.mlp.shared_expert_gate"}
-    return llama.keys(config, own)
+    return {**rows(f"{stem}.routed"), **shared, f"{stem}.share": "layers.*.mlp.shared_expert_gate"}
+
+
+def keys2(config: Qwen2MoeConfig) -> KeyMap:
+    return llama.keys(config, shared_rows())
 
 
 def keys3(config: Qwen3MoeConfig) -> KeyMap:

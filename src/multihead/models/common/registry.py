@@ -140,6 +140,23 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "qwen2_moe": Entry("qwen_moe", "Qwen2Moe", "QWEN2_MOE"),
     "qwen3": Entry("qwen3", "Qwen3", layouts=(("gguf", "qwen3"),)),
     "qwen3_moe": Entry("qwen_moe", "Qwen3Moe", "QWEN3_MOE"),
+    "qwen3_5_moe_text": Entry(
+        "qwen3_next",
+        "Qwen3_5Moe",
+        "MOE_TEXT",
+        others=(("Qwen3_5MoeTextConfig", "Config"), ("Qwen3_5MoeTextModel", "Model")),
+    ),
+    "qwen3_5_text": Entry(
+        "qwen3_next",
+        "Qwen3_5",
+        "TEXT",
+        others=(
+            ("Qwen3_5TextConfig", "Config"),
+            ("Qwen3_5TextModel", "Model"),
+            ("Qwen3_5TextForSequenceClassification", "ForSequenceClassification"),
+        ),
+    ),
+    "qwen3_next": Entry("qwen3_next", "Qwen3Next", "NEXT"),
     "rembert": Entry("rembert", "RemBert"),
     "roberta": Entry("roberta", "Roberta"),
     "RefinedWeb": Entry("falcon", "Falcon"),

@@ -113,7 +113,10 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """Return the head outputs, (tokens, heads, head width)."""
-        q, k, v = self._project(x)  # q: (tokens, heads, head width); k, v: (tokens, key heads, head width)
+        return self._attend(*self._project(x), context, memory)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Do the same, of queries (tokens, heads, head width), keys and values (tokens, key heads, head width)."""
         # After the first pass, a kernel that reads pages needs no copy of the cached keys and values.
         if (
             memory is not None

@@ -1,0 +1,197 @@
+"""Qwen3-Next (qwen.ai, 2025) and the text models of Qwen3.5: Gated DeltaNet layers, with gated attention between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import GroupParts, Joined, Shaped, Source
+from ..config import Copies, Count, Size
+from ..nn.attention.gated import GatedAttention
+from ..nn.gated_delta_net import GatedDeltaNet
+from ..nn.layer import Layer
+from ..nn.norms import WideRMSNorm
+from ..nn.positions import Positions
+from ..nn.stack import Stack
+from . import llama, qwen_moe
+from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
+from .gemma import norm
+from .qwen3 import NORMS
+
+DELTA, STORED = "layers.*.attention.step", "layers.*.linear_attn"
+
+
+@dataclass(kw_only=True)
+class Qwen35TextConfig(llama.LlamaConfig):
+    model_type = "qwen3_5_text"
+    rotary_factor = 0.25
+    # The state is float32 whatever the file says; the heads that predict several tokens are not read.
+    inert: ClassVar[tuple[str, ...]] = (
+        "mamba_ssm_dtype",
+        "mtp_num_hidden_layers",
+        "mtp_use_dedicated_embeddings",
+        "mlp_only_layers",
+    )
+
+    vocab_size: Size = 248320
+    intermediate_size: Size = 12288
+    num_attention_heads: Size = 16
+    num_key_value_heads: Size | None = 4
+    head_dim: Size | None = 256
+    max_position_embeddings: Size = 32768
+    attn_output_gate: Literal[True] = True
+    output_gate_type: Literal["swish"] = "swish"  # of the DeltaNet
+    linear_conv_kernel_dim: Size = 4
+    linear_key_head_dim: Size = 128
+    linear_value_head_dim: Size = 128
+    linear_num_key_heads: Size = 16
+    linear_num_value_heads: Size = 32
+    full_attention_interval: Size = 4
+    layer_types: list[str] | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The mixer of each layer."""
+        usual = [LINEAR if (i + 1) % self.full_attention_interval else FULL for i in range(self.num_hidden_layers)]
+        return layer_kinds(self, usual, (FULL, LINEAR))
+
+
+@dataclass(kw_only=True)
+class Qwen35MoeTextConfig(Qwen35TextConfig):
+    model_type = "qwen3_5_moe_text"
+    norm_topk_prob: ClassVar[bool] = True
+
+    hidden_size: Size = 2048
+    num_hidden_layers: Count = 40
+    num_key_value_heads: Size | None = 2
+    moe_intermediate_size: Size = 512
+    shared_expert_intermediate_size: Size = 512
+    num_experts_per_tok: Size = 8
+    num_experts: Copies = 256
+    output_router_logits: Literal[False] = False
+    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+
+
+@dataclass(kw_only=True)
+class Qwen3NextConfig(Qwen35MoeTextConfig):
+    model_type = "qwen3_next"
+    inert = ("mamba_ssm_dtype", "mtp_num_hidden_layers", "use_sliding_window")
+
+    vocab_size: Size = 151936
+    intermediate_size: Size = 5632
+    num_hidden_layers: Count = 48
+    decoder_sparse_step: Size = 1
+    num_experts_per_tok: Size = 10
+    num_experts: Copies = 512
+    norm_topk_prob: bool = True  # type: ignore[misc]
+    mlp_only_layers: list[int] = field(default_factory=list)
+
+
+def attention(config: Any, positions: Positions) -> GatedAttention:
+    norms = {name: WideRMSNorm(config.head_width, config.rms_norm_eps, centre=1.0) for name in ("q_norm", "k_norm")}
+    return GatedAttention(
+        config.hidden_size,
+        config.num_attention_heads,
+        head_width=config.head_width,
+        key_heads=config.num_key_value_heads,
+        bias=config.attention_bias,
+        positions=positions,
+        causal=True,
+        dropout=config.attention_dropout,
+        **norms,
+    )
+
+
+def mixer(config: Any, **changes: Any) -> GatedDeltaNet:
+    usual = {"kernel": config.linear_conv_kernel_dim, "norm_eps": config.rms_norm_eps, "act": config.hidden_act}
+    return GatedDeltaNet(
+        config.hidden_size,
+        config.linear_num_value_heads,
+        config.linear_num_key_heads,
+        config.linear_key_head_dim,
+        config.linear_value_head_dim,
+        **{**usual, **changes},
+    )
+
+
+def build(config: Qwen35TextConfig, ffn: Callable[[Any, int], nn.Module]) -> Stack:
+    positions, kinds = rotary_of(config, config.head_width), config.kinds
+
+    def layer(i: int) -> Layer:
+        mix: nn.Module = mixer(config) if kinds[i] == LINEAR else attention(config, positions)
+        return llama.layer(config, mix, ffn(config, i), norm)
+
+    return llama.decoder(config, layer, norm)
+
+
+def build_next(config: Qwen3NextConfig) -> Stack:
+    chosen = qwen_moe.sparse(config)
+    return build(config, lambda c, i: qwen_moe.with_shared(c) if chosen[i] else llama.feed_forward(c))
+
+
+def table(config: Any, projections: Rows, experts: bool) -> KeyMap:
+    """Return the key map, given the rows of the DeltaNet's projections."""
+    channels = 2 * config.linear_num_key_heads * config.linear_key_head_dim
+    channels += config.linear_num_value_heads * config.linear_value_head_dim
+    kernel = config.linear_conv_kernel_dim
+    rows: dict[str, str | Source] = {
+        **NORMS,
+        **projections,
+        f"{DELTA}.convolution.weight": Shaped(f"{STORED}.conv1d.weight", (channels, kernel), (channels, 1, kernel)),
+        f"{DELTA}.decay": f"{STORED}.A_log",
+        f"{DELTA}.step": f"{STORED}.dt_bias",
+        f"{DELTA}.norm": f"{STORED}.norm",
+        f"{DELTA}.output": f"{STORED}.out_proj",
+        **(qwen_moe.shared_rows() if experts else {}),
+    }
+    found = llama.keys(config, rows)
+    later = r"^(model\.)?mtp\."  # the head that predicts the word after next
+    return replace(found, ignored=(*found.ignored, later), split_fused=qwen_moe.STACKED if experts else ())
+
+
+def keys(config: Any, experts: bool = False) -> KeyMap:
+    heads = config.linear_num_value_heads
+    projections: Rows = {
+        f"{DELTA}.qkv": f"{STORED}.in_proj_qkv",
+        f"{DELTA}.gate": f"{STORED}.in_proj_z",
+        f"{DELTA}.rates": Joined(f"{STORED}.in_proj_b", ("in_proj_a",), (heads, heads)),
+    }
+    found = table(config, projections, experts)
+    # Files of the multimodal model keep the text model under a name of its own.
+    renamed = ((r"^model\.language_model\.", "model."),)
+    return replace(found, renamed=renamed, ignored=(*found.ignored, r"^model\.visual\."))
+
+
+def keys_next(config: Qwen3NextConfig) -> KeyMap:
+    groups, each = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    keys, values = config.linear_key_head_dim, each * config.linear_value_head_dim
+    both = f"{STORED}.in_proj_qkvz", groups, (keys, keys, values, values)
+    projections = {
+        f"{DELTA}.qkv": GroupParts(*both, (0, 1, 2)),
+        f"{DELTA}.gate": GroupParts(*both, (3,)),
+        f"{DELTA}.rates": GroupParts(f"{STORED}.in_proj_ba", groups, (each, each), (0, 1)),
+    }
+    return table(config, projections, experts=True)
+
+
+TEXT = llama.ARCHITECTURE.derive(
+    "Qwen3_5",
+    Qwen35TextConfig,
+    lambda config: build(config, lambda c, _: llama.feed_forward(c)),
+    keys=keys,
+    heads={end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")},
+)
+MOE_TEXT = TEXT.derive(
+    "Qwen3_5Moe",
+    Qwen35MoeTextConfig,
+    lambda config: build(config, lambda c, _: qwen_moe.with_shared(c)),
+    keys=lambda config: keys(config, experts=True),
+    heads={end: llama.HEADS[end] for end in ("Model", "ForCausalLM")},
+)
+NEXT = TEXT.derive("Qwen3Next", Qwen3NextConfig, build_next, keys=keys_next, heads=llama.HEADS)

@@ -1,0 +1,48 @@
+"""Hybrids of linear attention with a delta rule and full attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..case import Case
+from .decoders import ALL
+from .decoders import of as decoder
+
+DELTA = {
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 10,
+}
+CLOSE = 1e-4  # as the chunked form and the single steps of the reference, by which it reads the same texts, differ
+EXPERTS = {
+    "hidden_size": 48,
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 24,
+}
+MIXED = ["full_attention", "linear_attention", "linear_attention"]
+
+
+def of(name: str, **changes: Any) -> Any:
+    return decoder(name, **{**DELTA, **changes})
+
+
+CASES = (
+    Case("qwen3-next", of("Qwen3Next", **EXPERTS), ALL, tolerance=CLOSE),
+    Case("qwen3-next-dense-biased", of("Qwen3Next", **EXPERTS, mlp_only_layers=[1], decoder_sparse_step=3,
+         norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True), ("ForCausalLM",),
+         tolerance=CLOSE),
+    Case("qwen3.5", of("Qwen3_5Text"), ("TextModel", "ForCausalLM", "TextForSequenceClassification"), stem="Qwen3_5",
+         tolerance=CLOSE),
+    Case("qwen3.5-other-order", of("Qwen3_5Text", num_hidden_layers=3, layer_types=MIXED, linear_conv_kernel_dim=2,
+         linear_num_key_heads=4, rope_parameters={"rope_theta": 100.0, "partial_rotary_factor": 0.5}),
+         ("ForCausalLM",), stem="Qwen3_5", tolerance=CLOSE),
+    Case("qwen3.5-long", of("Qwen3_5Text", num_hidden_layers=2, layer_types=MIXED[:2], max_position_embeddings=256),
+         ("ForCausalLM",), stem="Qwen3_5", lengths=(130, 65, 64, 63, 1), tolerance=CLOSE),
+    Case("qwen3.5-moe", of("Qwen3_5MoeText", **EXPERTS), ("TextModel", "ForCausalLM"), stem="Qwen3_5Moe",
+         tolerance=CLOSE),
+)  # fmt: skip
