@@ -15,7 +15,7 @@ from multihead.kernels.quantization import base, nf4
 from multihead.kernels.quantization.base import empty_packed, format_of, pack, stack_rows
 from multihead.kernels.quantization.matmul import dequantized_linear
 from multihead.kernels.quantization.nf4 import VALUES
-from multihead.kernels.quantization.panels import interleave
+from multihead.kernels.quantization.panels import from_panels, interleave, to_panels
 from multihead.kernels.quantization.registry import FORMATS, PRECISIONS
 
 SHAPES = [(3, 5), (16, 24), (64, 64), (7, 129)]
@@ -185,3 +185,14 @@ def test_a_prepared_model_imports_no_compiler(precision, saved, bert, tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("begin", [0, 1, 2])
+@pytest.mark.parametrize(("dtype", "depth"), [(torch.bfloat16, 2), (torch.uint8, 4)])
+def test_panels_of_a_matrix_at_any_place_in_memory(begin: int, dtype: torch.dtype, depth: int) -> None:
+    stored = torch.randint(0, 200, (128 * 64 + 2,)).to(dtype)
+    x = stored[begin : begin + 128 * 64].view(128, 64)
+    packed = to_panels(x, 32, depth)
+    # (panels, steps, outputs of a panel, inputs of a step)
+    assert torch.equal(packed.view(2, 64 // depth, 64, depth)[1, 3, 5], x[69, 3 * depth : 4 * depth])
+    assert torch.equal(from_panels(packed, 64, 32, depth), x)

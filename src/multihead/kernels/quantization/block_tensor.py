@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-BYTES = 1 << 20  # of blocks that are decoded at once, so that intermediates stay in the processor's cache
+BYTES = 1 << 18  # of blocks that are decoded at once, so that intermediates stay in the processor's cache
 
 
 class QuantizedMatrix(NamedTuple):

@@ -29,9 +29,13 @@ def to_panels(x: Tensor, unit: int, depth: int, zero: int = 0) -> Tensor:
     """
     if x.dtype == torch.int8:
         x = x.view(torch.uint8) + zero  # wraps around: -128 becomes 0, and 0 becomes 128
-    x = F.pad(x, (0, -x.shape[1] % unit, 0, -x.shape[0] % PANEL), value=zero)  # (panel width, inputs filled up)
-    # a step of the kernels reads 64 outputs side by side: (panels, steps, 64, depth)
-    return x.view(-1, PANEL, x.shape[1] // depth, depth).transpose(1, 2).flatten()
+    fill = (0, -x.shape[1] % unit, 0, -x.shape[0] % PANEL)
+    if any(fill) or x.storage_offset() * x.element_size() % 4 or not x.is_contiguous():
+        x = F.pad(x, fill, value=zero).contiguous()  # (panel width, inputs filled up)
+    # four bytes of inputs as one number, which is moved three times as fast as its parts
+    steps = x.view(torch.int32).view(-1, PANEL, x.shape[1] // depth)
+    # a step of the kernels reads 64 outputs side by side: (panels, steps, 64)
+    return steps.transpose(1, 2).flatten().view(x.dtype)
 
 
 def from_panels(codes: Tensor, inputs: int, unit: int, depth: int, zero: int = 0) -> Tensor:

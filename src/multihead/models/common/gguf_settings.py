@@ -38,8 +38,8 @@ class Settings(Mapping[str, Any]):
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = metadata
         self.read_names: set[str] = set()
-        for name, value in metadata.items():
-            if name.endswith(FLOATS) and isinstance(value, int):
+        for name in metadata:  # only these values are read: a vocabulary takes long
+            if name.endswith(FLOATS) and isinstance(value := metadata[name], int):
                 raise CorruptFile(f"{name} is the whole number {value}, not a floating-point one. Get the file again.")
 
     def __getitem__(self, name: str) -> Any:
@@ -58,9 +58,9 @@ class Settings(Mapping[str, Any]):
     def own(self) -> Iterator[tuple[str, str, Any]]:
         """Yield the architecture's settings: (full name, name without the architecture, value)."""
         stem = f"{self._metadata['general.architecture']}."
-        for name, value in self._metadata.items():
+        for name in self._metadata:
             if name.startswith(stem):
-                yield name, name.removeprefix(stem), value
+                yield name, name.removeprefix(stem), self._metadata[name]
 
 
 def end_tokens(metadata: Mapping[str, Any]) -> int | list[int] | None:
