@@ -20,6 +20,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import statistics
@@ -34,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from http_load import Connection, LoadResult, run_chats, run_embeddings
+from http_load import LoadResult, run_chats, run_embeddings
 from multihead import AutoModelForCausalLM, AutoTokenizer, hub
 from multihead.pipelines.defaults import MINILM, SMOLLM2
 from peers import machine
@@ -303,22 +304,31 @@ def measure_embeddings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_start(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare the seconds from the command to /ready with those of `import torch`."""
+    """Compare the command until /ready with `import torch`, in turns: seconds, and seconds of processor time."""
     command = [sys.executable, "-m", "multihead", "serve", f"smollm2={SMOLLM2.name}", "--port", "{port}"]
     peer = Peer("multihead", command, "smollm2", "/ready")
-    imports, starts = [], []
+    rows: list[tuple[float, float, float, float]] = []
     with tempfile.TemporaryDirectory() as name:
         for _ in range(arguments.runs):
-            begin = time.perf_counter()
+            begin, before = time.perf_counter(), child_seconds()
             subprocess.run([sys.executable, "-c", "import torch"], check=True)
-            imports.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            with running(peer, Path(name)) as base:
-                starts.append(time.perf_counter() - begin)
-                asyncio.run(Connection(base).json("/v1/models"))
-    out = {"import torch": statistics.median(imports), "ready": statistics.median(starts)}
-    print(f"import torch {out['import torch']:.2f} s, ready {out['ready']:.2f} s")
+            alone, own = time.perf_counter() - begin, child_seconds() - before
+            begin, before = time.perf_counter(), child_seconds()
+            with running(peer, Path(name)):
+                ready = time.perf_counter() - begin
+            rows.append((alone, ready, own, child_seconds() - before))
+    names = ("import torch", "ready", "import torch, processor", "ready and end, processor")
+    out = {name: statistics.median(row[place] for row in rows) for place, name in enumerate(names)}
+    out["ratio"] = statistics.median(row[1] / row[0] for row in rows)
+    out["seconds over import torch"] = statistics.median(row[1] - row[0] for row in rows)
+    print(", ".join(f"{name} {value:.2f}" for name, value in out.items()))
     return out
+
+
+def child_seconds() -> float:
+    """Return the processor time of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 JOBS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

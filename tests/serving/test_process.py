@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner
 
 from multihead.cli.serve import as_yaml, command, read_settings
-from multihead.errors import InvalidInput, MultiheadError, UnsupportedOption
+from multihead.errors import AccessDenied, InvalidInput, MultiheadError, UnsupportedOption
 from multihead.serving.settings import ServerSettings
 from multihead.serving.settings_file import settings_from
 
@@ -184,3 +184,28 @@ def test_print_config_writes_what_the_options_say(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(found.output)
     again = read_settings(tmp_path / "c.yaml", (), "auto", None, {})
     assert (again.max_body, again.page, again.models[0].source) == (1 << 20, False, "org/a")
+
+
+def test_the_first_model_is_loaded_once(chat_model: Path) -> None:
+    with process(f"chat={chat_model}", f"more={chat_model}", "--port", "0") as server:
+        url = server.read_until("serving on")["url"]
+        until_ready(url)
+        listed = httpx.get(f"{url}/metrics").text
+        assert [line for line in listed.splitlines() if line.startswith("multihead:model_loads_total")] == [
+            "multihead:model_loads_total 2.0"
+        ]
+
+
+def test_a_port_that_is_taken_ends_the_process_before_any_load(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(command, [f"chat={tmp_path}", "--port", str(port)])
+    # an empty folder could not be loaded: its error would have come instead
+    assert isinstance(result.exception, AccessDenied), result.output
+    assert f"port {port}" in str(result.exception)
+
+
+def test_a_first_model_that_cannot_be_loaded_ends_the_process(tmp_path: Path) -> None:
+    with process(f"chat={tmp_path}", "--port", "0") as server:
+        server.read_until("chat cannot be loaded")
+        assert server.process.wait(60) == 1

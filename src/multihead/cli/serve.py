@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ TYPES: dict[str, Any] = {
     "int": click.INT, "float": click.FLOAT, "str": click.STRING, "Path": click.Path(path_type=Path),
     "tuple[str, ...]": click.STRING,
 }  # fmt: skip
+PACKAGES = ("prometheus_client", "pydantic", "starlette", "uvicorn")  # imported while the first model is loaded
 SETTINGS = [field for field in fields(ServerSettings) if field.name != "models"]
 
 
@@ -83,17 +85,20 @@ def command(
       multihead serve chat=./my-model embed=sentence-transformers/all-MiniLM-L6-v2 --port 9000
       multihead serve --config server.yaml
     """
-    try:
-        from ..serving.logs import set_up
-        from ..serving.server import run
-    except ImportError as error:
-        raise UnsupportedOption('A server needs more packages: pip install "multihead[serve]".') from error
+    from ..serving.logs import set_up
+    from ..serving.start import begin
+
+    if any(find_spec(name) is None for name in PACKAGES):
+        raise UnsupportedOption('A server needs more packages: pip install "multihead[serve]".')
     settings = read_settings(config, models, precision, device, given).check()
     if print_config:
         click.echo(as_yaml(settings), nl=False)
         return
     set_up(settings.log_format)
-    run(settings)
+    start = begin(settings)  # the first model is loaded while the rest is imported
+    from ..serving.server import run
+
+    run(settings, start)
 
 
 def read_settings(

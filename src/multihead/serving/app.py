@@ -17,6 +17,7 @@ from .errors import ApiError
 from .middleware import middleware
 from .routing import http_error
 from .settings import ServerSettings
+from .start import EarlyLoad
 from .state import ServerState
 
 log = logging.getLogger("multihead.serving")
@@ -42,9 +43,9 @@ def routes() -> list[BaseRoute]:
     return [each for name in INTERFACES for each in import_module(f".api.{name}", __package__).ROUTES]
 
 
-def build_app(settings: ServerSettings) -> Starlette:
-    """Return the application of a server; models are loaded while it starts to listen."""
-    state = ServerState(settings.check())
+def build_app(settings: ServerSettings, begun: EarlyLoad | None = None) -> Starlette:
+    """Return the application of a server; models are loaded while it starts to listen. `begun`: one of them."""
+    state = ServerState(settings.check(), begun)
     take_turns()
 
     @asynccontextmanager

@@ -17,16 +17,17 @@ from ..errors import MultiheadError
 from .app import build_app
 from .protocol import limited_protocol
 from .settings import ServerSettings
-from .sockets import check_public, listen, load_certificate, tls, url
+from .sockets import load_certificate, url
+from .start import Start, begin
 from .state import ServerState
 
 log = logging.getLogger("multihead.serving")
 END_SECONDS = 5  # for connections whose requests have been answered
 
 
-def run(settings: ServerSettings) -> None:
+def run(settings: ServerSettings, start: Start | None = None) -> None:
     """Serve until a signal ends the process. Raises MultiheadError if it cannot begin."""
-    server = create(settings)
+    server = create(settings, start)
     raise_file_limit()
     try:
         server.run()
@@ -36,19 +37,18 @@ def run(settings: ServerSettings) -> None:
         raise server.state.fault
 
 
-def create(settings: ServerSettings) -> Server:
+def create(settings: ServerSettings, start: Start | None = None) -> Server:
     """Return a server that listens; `run` answers. Raises MultiheadError for settings that are not possible."""
-    app = build_app(settings)
+    start = start or begin(settings.check(), load=False)
+    app = build_app(settings, start.load)
     state: ServerState = app.state.server
-    check_public(settings, bool(state.keys))
-    context = tls(settings)
     config = uvicorn.Config(
         app, root_path=settings.root_path, log_config=None, access_log=False, server_header=False, proxy_headers=False,
         http=limited_protocol(settings), ws="none", timeout_graceful_shutdown=END_SECONDS,
     )  # fmt: skip
     config.load()
-    config.ssl = context
-    return Server(config, state, listen(settings))
+    config.ssl = start.tls
+    return Server(config, state, start.socket)
 
 
 class Server(uvicorn.Server):

@@ -11,6 +11,7 @@ from .metrics import Metrics
 from .models.registry import ModelRegistry
 from .request_info import RequestInfo
 from .settings import ServerSettings
+from .start import EarlyLoad
 from .tracing import Tracing
 
 
@@ -23,10 +24,10 @@ class ServerState:
         fault: why the server will never be ready. running: the requests that are being answered.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, begun: EarlyLoad | None = None) -> None:
         self.settings = settings
         self.keys = KeyRing(settings.keys_file)
-        self.models = ModelRegistry(settings)
+        self.models = ModelRegistry(settings, begun)
         self.metrics = Metrics(self) if settings.metrics else None
         self.tracing = Tracing.start()
         self.ready = self.draining = False

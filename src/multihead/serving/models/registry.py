@@ -13,6 +13,7 @@ from ...errors import MultiheadError, nearest
 from ..errors import ApiError
 from ..request_info import current_request
 from ..settings import ModelSettings, ServerSettings
+from ..start import EarlyLoad
 from .load_events import LoadEvents
 from .memory import file_bytes
 from .served_model import ServedModel
@@ -43,8 +44,8 @@ class ModelRegistry:
             unloaded while requests still held them.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: ServerSettings, begun: EarlyLoad | None = None) -> None:
+        self.settings, self._begun = settings, begun
         self.known: dict[str, ModelSettings] = {model.id: model for model in settings.models}
         self.loaded: dict[str, ServedModel] = {}
         self.failed: dict[str, LoadFailure] = {}
@@ -126,10 +127,15 @@ class ModelRegistry:
             raise load_error(settings.id, failure.until - time.monotonic()) from failure.error
 
     async def _load(self, settings: ModelSettings) -> ServedModel:
-        begin = time.monotonic()
+        begun = self._begun if self._begun is not None and self._begun.model is settings else None
+        begin = time.monotonic() if begun is None else begun.begin
         self.events.tell(settings.id, "loading")
         try:
-            model = await self._build(settings)
+            if begun is None:
+                model = await self._build(settings)
+            else:
+                self._begun = None
+                model = await asyncio.wrap_future(begun.future)
         except ApiError:
             self.events.tell(settings.id, "failed")
             raise

@@ -1,0 +1,59 @@
+"""The start of a process: its socket, then the load of the first model while the rest of the server is imported."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..runtime.turns import take_turns
+from .keys import KeyRing
+from .settings import ModelSettings, ServerSettings
+from .sockets import check_public, listen, tls
+
+if TYPE_CHECKING:
+    from .models.served_model import ServedModel
+
+
+@dataclass(frozen=True)
+class EarlyLoad:
+    """Load of a model that began before there was a server. `begin`: seconds of a monotonic clock."""
+
+    model: ModelSettings
+    future: Future[ServedModel]
+    begin: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a process has before its server: a socket that listens, a TLS context, and a model that is being loaded."""
+
+    socket: socket.socket
+    tls: ssl.SSLContext | None
+    load: EarlyLoad | None
+
+
+def begin(settings: ServerSettings, *, load: bool = True) -> Start:
+    """Open the socket, and begin to load the first model if `load`. Raises MultiheadError for impossible settings."""
+    check_public(settings, bool(KeyRing(settings.keys_file)))
+    context = tls(settings)
+    # before the load, which would have to end before the process could
+    found = listen(settings)
+    return Start(found, context, begin_load(settings) if load else None)
+
+
+def begin_load(settings: ServerSettings) -> EarlyLoad | None:
+    """Load the first model in a thread; None if its memory must be looked at first, or nothing is to be loaded."""
+    first = next((model for model in settings.models if model.preload), None)
+    if first is None or settings.model_memory is not None:
+        return None
+    from .models.served_model import ServedModel
+
+    take_turns()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="multihead-load")
+    future = pool.submit(ServedModel.load, first, settings)
+    pool.shutdown(wait=False)
+    return EarlyLoad(first, future)
