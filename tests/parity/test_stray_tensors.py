@@ -27,6 +27,7 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     "crossattention.bias": "{}h.0.crossattention.bias",
     "attention.bias": "{}layers.0.attention.bias",
     r"attention.masked_bias": "{}layers.0.attention.masked_bias",
+    "mtp.*": "mtp.layers.0.mixer.q_proj.weight",
     "inv_freq": "{}encoder.layers.0.attn.rotary_emb.inv_freq",
     "original_inv_freq": "{}rotary_emb.original_inv_freq",
     "decoder": "decoder.block.0.layer.0.layer_norm.weight",

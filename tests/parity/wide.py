@@ -79,6 +79,13 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},
     **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), DELTA),
+    "nemotron_h": {
+        "mamba_num_heads": 12,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 16,
+        "moe_latent_size": 32,
+        "moe_shared_expert_intermediate_size": 64,
+    },
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
     **dict.fromkeys(
         ("bart", "mbart", "plbart", "pegasus", "m2m_100", "blenderbot", "blenderbot-small", "led", "marian"), SIDES

@@ -79,7 +79,10 @@ class RoutedExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        weights, chosen = self.route(x)  # (tokens, chosen) each
+        return self.mix(x, *self.route(x))
+
+    def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Return the weighted sum of the results of chosen experts for x: (tokens, width) and (tokens, chosen)."""
         flat = chosen.flatten()  # (tokens * chosen,)
         # Choices by expert; stable, so that an expert reads its tokens in their order.
         order = flat.argsort(stable=True)
@@ -97,6 +100,31 @@ class RoutedExperts(nn.Module):
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and expert indices, (tokens, chosen) each."""
         return self.rule(F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x))
+
+
+class LatentExperts(RoutedExperts):
+    """Routed experts that read and write a narrower projection of the states (Nemotron 3).
+
+    Args:
+        latent: width of it. latent_bias: of both projections.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        latent: int,
+        experts: nn.Module,
+        count: int,
+        rule: Rule,
+        *,
+        wide: bool = False,
+        latent_bias: bool = False,
+    ) -> None:
+        super().__init__(width, experts, count, rule, wide=wide)
+        self.narrow, self.widen = Linear(width, latent, bias=latent_bias), Linear(latent, width, bias=latent_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.widen(self.mix(self.narrow(x), *self.route(x)))
 
 
 class SharedExpert(nn.Module):
@@ -182,4 +210,28 @@ class GroupedTopK(Float32Parameters):
         weights = p.gather(1, experts)  # (tokens, chosen)
         if self.normalized:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)  # no division by 0
+        return weights * self.scale, experts
+
+
+class SigmoidTopK(Float32Parameters):
+    """Top-k of sigmoid scores with a learned balancing bias or none (LFM2).
+
+    Args:
+        chosen: experts of a token. normalized: weights sum to `scale`; else they are the scores times it.
+    """
+
+    widened = (torch.float16, torch.bfloat16)
+
+    def __init__(self, count: int, chosen: int, *, corrected: bool, normalized: bool, scale: float) -> None:
+        super().__init__()
+        self.correction = nn.Parameter(torch.empty(count)) if corrected else None
+        self.chosen, self.normalized, self.scale = chosen, normalized, scale
+
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        p = scores.sigmoid()  # (tokens, experts)
+        ranked = p if self.correction is None else p + self.correction
+        experts = ranked.topk(self.chosen, -1).indices  # (tokens, chosen)
+        weights = p.gather(1, experts)  # (tokens, chosen)
+        if self.normalized:
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
         return weights * self.scale, experts

@@ -24,14 +24,22 @@ from .weights import Linear
 BLOCK = 64  # places that are scanned at once
 
 
-class StateSpaceCache:
+class ConvolutionCache:
+    """Cached state of a mixer with a short convolution: the last inputs of that."""
+
+    def __init__(self) -> None:
+        self.inputs = StateLayerCache()  # (sequences, kernel - 1, channels)
+
+    def leaves(self) -> Iterator[StateLayerCache]:
+        yield self.inputs
+
+
+class StateSpaceCache(ConvolutionCache):
     """Cached state of a mixer: the last inputs of its convolution, and its recurrent state."""
 
     def __init__(self) -> None:
-        self.inputs, self.state = (
-            StateLayerCache(),
-            StateLayerCache(),
-        )  # (sequences, kernel - 1, channels), and the mixer's own
+        super().__init__()
+        self.state = StateLayerCache()  # the mixer's own
 
     def leaves(self) -> Iterator[StateLayerCache]:
         yield self.inputs
@@ -49,7 +57,7 @@ class ShortConvolution(nn.Module):
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         parameter.normal_(0.0, self.weight.shape[1] ** -0.5) if name == "weight" else parameter.zero_()
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, memory: ConvolutionCache | None) -> Tensor:
         """Map (tokens, channels) to (tokens, channels)."""
         past, texts = self.weight.shape[1] - 1, len(context.runs)
         before = None if memory is None else memory.inputs.read(context)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..case import Case
 from .decoders import FEW
-from .experts import of
+from .experts import balanced, of
 
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 2, "mamba_d_state": 6, "mamba_chunk_size": 4}
 MULTIPLIERS = {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.4,
@@ -17,6 +17,21 @@ MIXED = ["linear_attention", "full_attention", "linear_attention"]
 def granite(name: str, **changes: Any) -> Any:
     experts = {"num_local_experts": 5, "num_experts_per_tok": 2}
     return of(f"GraniteMoe{name}", **{**experts, **MULTIPLIERS, **changes})
+
+
+NEMOTRON = {"mamba_num_heads": 8, "mamba_head_dim": 12, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 4,
+            "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 40, "n_routed_experts": 6,
+            "head_dim": 8, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"]}  # fmt: skip
+CONV = ["conv", "full_attention", "conv"]
+LFM2 = {"conv_L_cache": 3, "layer_types": CONV}
+LFM2_MOE = {**LFM2, "moe_intermediate_size": 24, "num_dense_layers": 1, "num_experts": 5, "num_experts_per_tok": 2}
+
+
+def biased(model: Any, end: str) -> None:
+    """Corrections of the experts' scores, which are buffers."""
+    for name, buffer in model.named_buffers():
+        if name.endswith("expert_bias"):
+            buffer.normal_(0.0, 0.3)
 
 
 CASES = (
@@ -34,4 +49,13 @@ CASES = (
     # With a bias of the mixer's projection the reference lets padding on the left into its states.
     Case("bamba-biased", of("Bamba", **SSM, mamba_proj_bias=True, attention_bias=True, mlp_bias=True,
          attn_layer_indices=[1]), ("Model",), absolute=True),
+    Case("nemotron-h", of("NemotronH", **NEMOTRON, n_group=3, topk_group=2, routed_scaling_factor=1.7), FEW,
+         altered=balanced),
+    Case("nemotron-h-latent", of("NemotronH", **NEMOTRON, moe_latent_size=24, mlp_bias=True, use_conv_bias=False,
+         norm_topk_prob=False), ("ForCausalLM",), altered=balanced),
+    Case("lfm2", of("Lfm2", **LFM2, block_multiple_of=16), FEW),
+    Case("lfm2-biased", of("Lfm2", conv_L_cache=2, conv_bias=True, block_auto_adjust_ff_dim=False, full_attn_idxs=[2],
+         tie_word_embeddings=False, head_dim=8), ("Model",), absolute=True),
+    Case("lfm2-moe", of("Lfm2Moe", **LFM2_MOE, routed_scaling_factor=1.6), FEW, altered=biased),
+    Case("lfm2-moe-plain", of("Lfm2Moe", **LFM2_MOE, use_expert_bias=False, norm_topk_prob=False), ("ForCausalLM",)),
 )  # fmt: skip

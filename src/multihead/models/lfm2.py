@@ -1,0 +1,177 @@
+"""LFM2 (Liquid AI, 2025, arXiv:2511.23404): gated short convolutions, a few attention layers, experts or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Shaped, Source
+from ..config import Copies, Count, Size
+from ..nn.experts import ExpertList, RoutedExperts, SigmoidTopK
+from ..nn.feedforward import GatedFeedForward
+from ..nn.gated_convolution import GatedConvolution
+from ..nn.layer import Layer, MixerLayer, Residual
+from ..nn.stack import Stack
+from . import llama, qwen3
+from .common.patterns import FULL, layer_kinds, rotary_of
+
+CONV = "conv"
+
+
+@dataclass(kw_only=True)
+class ConvolutionConfig(llama.LlamaConfig):
+    """Config of a decoder with gated short convolutions."""
+
+    theta: ClassVar[float] = 1000000.0
+
+    vocab_size: Size = 65536
+    num_key_value_heads: Size | None = 8
+    hidden_act: Literal["silu"] = "silu"
+    max_position_embeddings: Size = 128000
+    norm_eps: float = 1e-5
+    conv_bias: bool = False
+    conv_L_cache: Size = 3
+    layer_types: list[str] | None = None
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 0
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Read names of the first files."""
+        older = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
+        current = {new: entries[old] for old, new in older.items() if old in entries}
+        return super().normalized({**{k: v for k, v in entries.items() if k not in older}, **current})
+
+    def __post_init__(self) -> None:
+        self.rms_norm_eps = self.norm_eps  # the name that Llama's parts read
+        super().__post_init__()
+
+
+@dataclass(kw_only=True)
+class Lfm2Config(ConvolutionConfig):
+    model_type = "lfm2"
+    inert = tuple(
+        (
+            "block_dim block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init "
+            "conv_dim conv_dim_out conv_use_xavier_init num_heads rope_interleaved use_pos_enc"
+        ).split()
+    )
+
+    hidden_size: Size = 2560
+    intermediate_size: Size = 12288
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    block_multiple_of: Size = 256
+    block_ffn_dim_multiplier: float | None = 1.0
+    block_auto_adjust_ff_dim: bool = True
+    full_attn_idxs: list[int] | None = None
+
+    @property
+    def inner(self) -> int:
+        """Channels of a feed-forward."""
+        if not self.block_auto_adjust_ff_dim:
+            return self.intermediate_size
+        inner, step = int(2 * self.intermediate_size / 3), self.block_multiple_of
+        if self.block_ffn_dim_multiplier is None:
+            return inner
+        return step * -(-int(self.block_ffn_dim_multiplier * inner) // step)
+
+
+@dataclass(kw_only=True)
+class Lfm2MoeConfig(ConvolutionConfig):
+    model_type = "lfm2_moe"
+
+    hidden_size: Size = 2048
+    intermediate_size: Size = 7168
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    moe_intermediate_size: Size = 1792
+    num_dense_layers: Count = 2
+    num_experts: Copies = 32
+    num_experts_per_tok: Size = 4
+    use_expert_bias: bool = True
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+    output_router_logits: Literal[False] = False
+
+
+def experts(config: Lfm2MoeConfig) -> RoutedExperts:
+    def one() -> GatedFeedForward:
+        return GatedFeedForward(config.hidden_size, config.moe_intermediate_size, config.hidden_act)
+
+    rule = SigmoidTopK(
+        config.num_experts,
+        config.num_experts_per_tok,
+        corrected=config.use_expert_bias,
+        normalized=config.norm_topk_prob,
+        scale=config.routed_scaling_factor,
+    )
+    each = ExpertList([one() for _ in range(config.num_experts)])
+    return RoutedExperts(config.hidden_size, each, config.num_experts, rule)
+
+
+def decoder(config: Any, kinds: Sequence[str], ffn: Callable[[int], nn.Module]) -> Stack:
+    """Build a stack of convolutions and attention, with feed-forwards `ffn(i)`."""
+    positions = rotary_of(config, config.head_width)
+
+    def residual(step: nn.Module) -> Residual:
+        return Residual(step, before=llama.norm(config))
+
+    def layer(i: int) -> nn.Module:
+        if kinds[i] == CONV:
+            step = GatedConvolution(config.hidden_size, config.conv_L_cache, bias=config.conv_bias)
+            return MixerLayer(residual(step), residual(ffn(i)))
+        return Layer(residual(qwen3.attention(config, positions)), residual(ffn(i)))
+
+    return llama.decoder(config, layer)
+
+
+def build(config: Lfm2Config) -> Stack:
+    count, chosen = config.num_hidden_layers, config.full_attn_idxs
+    usual = [FULL if chosen is None or i in chosen else CONV for i in range(count)]
+    kinds = layer_kinds(config, usual, (FULL, CONV))
+    return decoder(config, kinds, lambda _: GatedFeedForward(config.hidden_size, config.inner, config.hidden_act))
+
+
+def build_moe(config: Lfm2MoeConfig) -> Stack:
+    def ffn(i: int) -> nn.Module:
+        return llama.feed_forward(config) if i < config.num_dense_layers else experts(config)
+
+    return decoder(config, layer_kinds(config, (), (FULL, CONV)), ffn)
+
+
+def keys(config: ConvolutionConfig) -> KeyMap:
+    mixer, attention, ffn = "layers.*.conv", "layers.*.self_attn", "layers.*.feed_forward"
+    width, kernel = config.hidden_size, config.conv_L_cache
+    linears = {"gate": "w1", "up": "w3", "down": "w2"}
+    own: dict[str, str | Source] = {
+        "layers.*.mixer.step.into": f"{mixer}.in_proj",
+        "layers.*.mixer.step.convolution.weight": Shaped(f"{mixer}.conv.weight", (width, kernel), (width, 1, kernel)),
+        "layers.*.mixer.step.convolution.bias": f"{mixer}.conv.bias",
+        "layers.*.mixer.step.out": f"{mixer}.out_proj",
+        "layers.*.mixer.before": "layers.*.operator_norm",
+        "layers.*.attention.before": "layers.*.operator_norm",
+        "layers.*.attention.step.out": f"{attention}.out_proj",
+        "layers.*.attention.step.q_norm": f"{attention}.q_layernorm",
+        "layers.*.attention.step.k_norm": f"{attention}.k_layernorm",
+        "layers.*.ffn.before": "layers.*.ffn_norm",
+        **{f"layers.*.ffn.step.{ours}": f"{ffn}.{theirs}" for ours, theirs in linears.items()},
+        **{f"layers.*.ffn.step.experts.*.{ours}": f"{ffn}.experts.*.{theirs}" for ours, theirs in linears.items()},
+        "layers.*.ffn.step.router": f"{ffn}.gate",
+        "layers.*.ffn.step.rule.correction": f"{ffn}.expert_bias",
+        "norm": "embedding_norm",
+    }
+    stacked = (
+        (r"(feed_forward\.experts)\.gate_up_proj$", (r"\1.#.w1.weight", r"\1.#.w3.weight")),
+        (r"(feed_forward\.experts)\.down_proj$", (r"\1.#.w2.weight",)),
+    )
+    return replace(llama.keys(config, own), split_fused=stacked)
+
+
+HEADS = {"Model": None, "ForCausalLM": llama.generate}
+ARCHITECTURE = llama.ARCHITECTURE.derive("Lfm2", Lfm2Config, build, keys=keys, heads=HEADS)
+MOE = ARCHITECTURE.derive("Lfm2Moe", Lfm2MoeConfig, build_moe, keys=keys)
