@@ -19,7 +19,8 @@ from .layer_spec import adopt
 
 TOKENS = 2**11  # through experts at once: each token has a float32 row for every expert that it chose meanwhile
 SIZE = ctypes.sizeof(native.Weight)
-SHARED = ("format", "shape", "norm", "after", "act", "gated", "parts", "outputs")  # attributes that experts have alike
+# Attributes that experts have alike.
+SHARED = ("format", "shape", "norm", "after", "inner", "act", "gated", "parts", "outputs")
 
 Visit = tuple[int, int, int]  # an expert, and the first row and the end of the rows that it reads
 
@@ -166,8 +167,8 @@ class FusedRoutedExperts(RoutedExperts):
         adopt(self, layer)
         self.experts = experts
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_add(x, None)
+    def forward(self, x: Tensor, scored: Tensor | None = None) -> Tensor:
+        return self.experts(x, *self.route(x if scored is None else scored), None)
 
     def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
         """`add` and the experts' result for x, (tokens, width)."""
