@@ -30,7 +30,9 @@ if TYPE_CHECKING:
         AutoConfig,
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForImageTextToText,
         AutoModelForMaskedLM,
+        AutoModelForMultimodalLM,
         AutoModelForMultipleChoice,
         AutoModelForNextSentencePrediction,
         AutoModelForPreTraining,
@@ -71,7 +73,9 @@ _HOMES = {
     "AutoConfig": "modeling.auto",
     "AutoModel": "modeling.auto",
     "AutoModelForCausalLM": "modeling.auto",
+    "AutoModelForImageTextToText": "modeling.auto",
     "AutoModelForMaskedLM": "modeling.auto",
+    "AutoModelForMultimodalLM": "modeling.auto",
     "AutoModelForMultipleChoice": "modeling.auto",
     "AutoModelForNextSentencePrediction": "modeling.auto",
     "AutoModelForPreTraining": "modeling.auto",
@@ -131,9 +135,15 @@ def __getattr__(name: str) -> Any:
 
 
 def _family_class(name: str) -> Any:
-    """`BertConfig` or `BertForMaskedLM`, from the registry of families."""
+    """`BertConfig` or `BertForMaskedLM`, from the registry of families, or a class that loads a text half."""
+    from .models.common.multimodal import find_wrapper_class
     from .models.common.registry import architecture, find_class
 
+    wrapper = find_wrapper_class(name)
+    if wrapper is not None:
+        from .modeling.auto import wrapper_class
+
+        return wrapper_class(name, wrapper[1])
     found = find_class(name)
     if found is None or name.startswith("_"):
         raise AttributeError(f"multihead has no {name!r}.")

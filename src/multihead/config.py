@@ -92,6 +92,8 @@ class Config:
         num_labels: labels of a classification head; their number in `id2label` where that is given.
         problem_type: the loss of a text classifier; None: chosen by the labels.
         calibration: what makes the scores of the labels probabilities; see `pipelines.calibration`. None for nothing.
+        placeholder_token_ids: ids that stand for images and sound in the checkpoint that a text half comes from, by the
+            names of their entries. Inputs with one are refused.
         extra: entries of the file without a field, written back by `to_dict`.
     """
 
@@ -111,6 +113,7 @@ class Config:
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     decoder_start_token_id: int | None = None
+    placeholder_token_ids: dict[str, int] | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

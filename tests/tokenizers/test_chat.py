@@ -95,9 +95,36 @@ def test_the_last_text_of_a_message_in_parts_is_continued(both):
     assert texts[0] == texts[1] == "[one two "
 
 
+PARTS = (
+    "{% for m in messages %}<{{ m['role'] }}>{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for item in m['content'] %}{% if item['type'] == 'image' %}<image>{% elif item['type'] == 'text' %}"
+    "{{ item['text'] | trim }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+)
+FIRST_IMAGES_THEN_TEXTS = (
+    "{% for m in messages %}{{ m['role'].upper() }}{{ ': ' }}{% for c in m['content'] | selectattr('type', 'equalto', "
+    "'image') %}{{ '<image>' }}{% endfor %}{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}"
+    "{{ ' ' + c['text'] }}{% endfor %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [PARTS, FIRST_IMAGES_THEN_TEXTS])
+def test_templates_of_multimodal_models_write_messages_in_text_parts(both, template):
+    chat = [{"role": "user", "content": [{"type": "text", "text": "How"}, {"type": "text", "text": "are you?"}]}]
+    texts = [t.apply_chat_template(chat, chat_template=template, tokenize=False) for t in both]
+    assert texts[0] == texts[1]
+    assert "are you?" in texts[0]
+
+
+@pytest.mark.parametrize("kind", ["image", "image_url", "input_audio", "video"])
+def test_images_and_sound_in_a_message_are_refused_by_name(both, kind):
+    chat = [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": "What is it?"}]}]
+    with pytest.raises(ChatTemplateError, match=f"'{kind}'. This library computes text alone"):
+        both[0].apply_chat_template(chat, chat_template=PARTS, tokenize=False)
+
+
 @pytest.mark.parametrize(
     "last",
-    [{}, {"content": None}, {"content": None, "tool_calls": [{"f": 1}]}, {"content": [{"type": "image"}]}],
+    [{}, {"content": None}, {"content": None, "tool_calls": [{"f": 1}]}, {"content": [{"type": "other"}]}],
     ids=str,
 )
 def test_a_message_without_text_cannot_be_continued(both, last):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..heads.outputs import Output
+from ..models.common.multimodal import refuse_placeholders, without_media
 from ..nn.encoder_output import EncoderOutput
 from .checks import (
     check,
@@ -120,6 +121,7 @@ def generate(
     """
     both = model.config.is_encoder_decoder
     prompt, mask, options = split_prompt(inputs, input_ids, attention_mask, options)
+    options = without_media(options)
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
     config = GenerationConfig.coerce(generation_config if generation_config is not None else model.generation_config)
     config = config.filled(model.generation_config).changed(**options).computed()
@@ -265,6 +267,8 @@ def check_request(
     """Raise an error for prompts that a causal model cannot continue. `longest`: positions that it has learned."""
     check_forward(model)
     check_prompts(prompts, limits, longest)
+    for prompt in prompts:
+        refuse_placeholders(model.config, prompt)
     check_ids(prompts, model.vocabulary)
     check_tokens(config, model.vocabulary, [len(prompt) for prompt in prompts], limits)
 

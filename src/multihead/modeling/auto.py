@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from ..models.common.registry import architecture
 from .auto_classes import AUTO_CLASSES
@@ -95,6 +95,8 @@ class PreTrainedTokenizerFast(metaclass=_Tokenizers):
 class _AutoModel:
     """Loads the family's class for one kind of task."""
 
+    auto: ClassVar[str | None] = None  # the Auto class that a class of another name loads as
+
     def __init__(self, *_: Any, **__: Any) -> NoReturn:
         name = type(self).__name__
         raise TypeError(
@@ -118,7 +120,7 @@ class _AutoModel:
         """Return the class for a config. Raises UnknownModel where its family has no head of this kind."""
         from .class_factory import choose_class
 
-        return choose_class(cls.__name__, config)
+        return choose_class(cls.auto or cls.__name__, config)
 
 
 def _auto(name: str) -> type[_AutoModel]:
@@ -131,9 +133,17 @@ AutoModelForTextEncoding = _auto("AutoModelForTextEncoding")
 AutoModelForPreTraining = _auto("AutoModelForPreTraining")
 AutoModelForMaskedLM = _auto("AutoModelForMaskedLM")
 AutoModelForCausalLM = _auto("AutoModelForCausalLM")
+AutoModelForImageTextToText = _auto("AutoModelForImageTextToText")
+AutoModelForMultimodalLM = _auto("AutoModelForMultimodalLM")
 AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM")
 AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification")
 AutoModelForTokenClassification = _auto("AutoModelForTokenClassification")
 AutoModelForQuestionAnswering = _auto("AutoModelForQuestionAnswering")
 AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice")
 AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction")
+
+
+def wrapper_class(name: str, auto: str) -> type[_AutoModel]:
+    """Return the class of a multimodal family, which loads the text half of its checkpoints as an Auto class does."""
+    doc = f"Loads the text half of a checkpoint as {auto} does."
+    return type(name, (_AutoModel,), {"__doc__": doc, "__module__": "multihead", "auto": auto})

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from ..models.common.registry import architecture
 
-# Head suffixes that each Auto class loads; the first that a family has is taken.
+# Head suffixes that each Auto class loads; the first that a family has is taken. Those of images and other inputs load
+# the language model of a multimodal checkpoint.
 AUTO_CLASSES: Mapping[str, tuple[str, ...]] = {
     "AutoModel": ("Model",),
     "AutoModelForTextEncoding": ("EncoderModel", "Model"),
@@ -16,6 +17,8 @@ AUTO_CLASSES: Mapping[str, tuple[str, ...]] = {
     ),
     "AutoModelForMaskedLM": ("ForMaskedLM", "WithLMHeadModel"),
     "AutoModelForCausalLM": ("ForCausalLM", "LMHeadModel", "WithLMHeadModel"),
+    "AutoModelForImageTextToText": ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGeneration"),
+    "AutoModelForMultimodalLM": ("ForCausalLM", "LMHeadModel", "WithLMHeadModel", "ForConditionalGeneration"),
     "AutoModelForSeq2SeqLM": ("ForConditionalGeneration", "MTModel"),
     "AutoModelForSequenceClassification": ("ForSequenceClassification",),
     "AutoModelForTokenClassification": ("ForTokenClassification",),

@@ -24,6 +24,7 @@ from ..kernels.ops import fused_attention
 from ..kernels.ragged import SequenceLayout
 from ..kernels.torch.attention import attend
 from ..models.common.architecture import Architecture
+from ..models.common.multimodal import refuse_placeholders, without_media
 from ..models.common.registry import find_class
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
@@ -173,7 +174,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
         use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
-        known = self._labels({name: x for name, x in more.items() if name not in own})
+        known = self._labels(without_media({name: x for name, x in more.items() if name not in own}))
         given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         if self.head_type.choices:
             sides = next(x for x in (input_ids, inputs_embeds) if x is not None).shape[1]
@@ -192,6 +193,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             cache=past_key_values,
             device=self.device,
         )
+        if self.config.placeholder_token_ids and read.ids is not None:
+            refuse_placeholders(self.config, read.ids.tolist())
         memory = past_key_values
         if memory is None and (self._returns_cache if use_cache is None else use_cache):
             memory = self.new_cache(len(read.layout.runs))
@@ -272,6 +275,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             segments: token types, in the shape of `texts`.
             at: places in the run whose words alone are scored; empty for no scores; None for the head's scores of all.
         """
+        for text in texts:
+            refuse_placeholders(self.config, text)
         ids, runs = pack_token_lists(texts, self.device)
         types = None if segments is None else pack_token_lists(segments, self.device)[0]
         context = ForwardContext(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from ..adapters import files as adapters
-from ..checkpoints.folder import PREPARED, Checkpoint, open_checkpoint
+from ..checkpoints.folder import PREPARED, Checkpoint
 from ..checkpoints.key_map import FallbackNames
 from ..config import CONFIG_FILE, GENERATION_FILE, Config, changed, check_label_order, read_json
 from ..errors import UnsupportedConfig, UnsupportedOption, read_errors, warn
@@ -33,7 +33,7 @@ from ..runtime.prepared_files import load as load_prepared_weights
 from .base_model import BaseModel
 from .fill_weights import NewWeights, fill, warn_new_weights
 from .load_request import LoadRequest
-from .model_config import read_config
+from .model_config import open_text, read_config
 from .tied_weights import build_as_stored, resolve_config
 
 M = TypeVar("M", bound=BaseModel)
@@ -144,7 +144,7 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
     request, path = resolved.request, resolved.path
     reads_config = request.config is None
     with check_unchanged(path / CONFIG_FILE, reads=lambda: reads_config and checkpoint.layout == "huggingface"):
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_text(path)
         stored = check_label_order(
             request.config or read_config(path, checkpoint, request.default_type), request.entries
         )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import Checkpoint, open_checkpoint
+from ..checkpoints.selected_tensors import SelectedTensors
 from ..config import CONFIG_FILE, Config, changed, read_json
-from ..errors import ModelNotFound, read_errors
+from ..errors import ModelNotFound, read_errors, warn
 from ..hub import Want
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
 from ..models.common.gguf_settings import Settings, end_tokens, read_rotary_factors, read_windows, refuse_unread
+from ..models.common.multimodal import text_half
 from ..models.common.registry import architecture, model_type_of_layout, parse_config
 
 
@@ -50,6 +53,23 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: 
             return gguf_config(checkpoint, model_type)
         entries = architecture(model_type).foreign_config[checkpoint.layout](metadata)
         return parse_config({"model_type": model_type, **entries})
+
+
+def open_text(path: Path) -> Checkpoint:
+    """Open the weights of a folder or file; of a multimodal one those of its language model, with a warning."""
+    checkpoint = open_checkpoint(path)
+    if checkpoint.layout != "huggingface" or not (path / CONFIG_FILE).is_file():
+        return checkpoint
+    half = text_half(read_json(path / CONFIG_FILE))
+    if half is None:
+        return checkpoint
+    parts = tuple(half.parts(checkpoint.tensors))
+    left = len(checkpoint.tensors) - len({stored for _, stored, _ in parts})
+    warn(
+        f"{path} is a multimodal checkpoint ({half.outer}): its language model is loaded, a {half.text_type.family}. "
+        f"{left} tensors of its other parts are not read, and inputs other than text are refused."
+    )
+    return replace(checkpoint, tensors=SelectedTensors(checkpoint.tensors, parts))
 
 
 def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:

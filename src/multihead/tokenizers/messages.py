@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ChatTemplateError, InvalidInput
 
+MEDIA = re.compile(r"(input_)?(image|video|audio)(_url)?$")  # types of parts of a message that are no text
 REASONING = ("reasoning_content", "thinking", "reasoning")  # names of what a model thought; templates read the first
 MARK = "\ue000\ue001\ue000"  # where a message is gone on with: of private use, so in no text
 
@@ -53,7 +55,7 @@ def normalize_conversations(given: Any) -> tuple[list[list[Any]], bool]:
     """Normalize a conversation or a batch; return the list and whether it was a batch.
 
     Raises:
-        ChatTemplateError: no messages, or messages that are no dicts.
+        ChatTemplateError: no messages, messages that are no dicts, or images and sound in one.
     """
     if not isinstance(given, (list, tuple)) and not hasattr(given, "messages"):
         raise ChatTemplateError(f'A conversation is a list of {{"role": ..., "content": ...}}, not {given!r:.80}.')
@@ -72,7 +74,19 @@ def normalize_conversation(chat: Any) -> list[Any]:
             raise ChatTemplateError(
                 f'A message is a dict such as {{"role": ..., "content": ...}}, not {message!r:.80}.'
             )
+        refuse_media(message)
     return [with_reasoning({key: value for key, value in message.items() if value is not None}) for message in found]
+
+
+def refuse_media(message: Mapping[str, Any]) -> None:
+    """Raise ChatTemplateError for an image or sound in a message: a template would write its token as text."""
+    content = message.get("content")
+    for part in content if isinstance(content, (list, tuple)) else ():
+        if isinstance(part, Mapping) and MEDIA.match(str(part.get("type", ""))):
+            raise ChatTemplateError(
+                f"A message has a part of type {part['type']!r}. This library computes text alone: give parts such as "
+                '{"type": "text", "text": ...}.'
+            )
 
 
 def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UnknownModel, nearest
+from .multimodal import TextHalf, text_half
 
 if TYPE_CHECKING:
     from .architecture import Architecture
 
 
 FAMILY_PACKAGE = "multihead.models"
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # suffixes of heads that continue texts
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,9 @@ def parse_config(entries: Mapping[str, Any], default_type: str | None = None) ->
     Args:
         default_type: the `model_type` to assume where the entries name none, as files before 2020 do.
     """
+    half = text_half(entries)
+    if half is not None:
+        return _text_config(half, entries)
     kind = entries.get("model_type", default_type)
     if not isinstance(kind, str):
         raise UnknownModel(
@@ -224,3 +229,23 @@ def parse_config(entries: Mapping[str, Any], default_type: str | None = None) ->
             "family's own class, e.g. BertModel."
         )
     return architecture(kind).config.read(entries)
+
+
+def _text_config(half: TextHalf, entries: Mapping[str, Any]) -> Any:
+    """Return the config of a multimodal checkpoint's language model.
+
+    Raises:
+        UnknownModel: its family is not implemented here.
+    """
+    own = half.entries
+    kind = own["model_type"]
+    if kind not in FAMILIES:
+        raise UnknownModel(
+            f"{half.outer}: its language model is of the family {kind!r}, which is not implemented here."
+        )
+    saved = str((entries.get("architectures") or [""])[0])
+    wanted = ("ForSequenceClassification",) if saved.endswith("ForSequenceClassification") else WRITERS
+    suffix = next((end for end in wanted if end in architecture(kind).heads), None)
+    if saved and suffix is not None:
+        own["architectures"] = [FAMILIES[kind].class_name(suffix)]
+    return architecture(kind).config.read(own)

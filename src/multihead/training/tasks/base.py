@@ -15,6 +15,7 @@ from ...checkpoints.safetensors import write
 from ...errors import InvalidInput, warn
 from ...heads.losses import IGNORED
 from ...modeling.seq2seq import SequenceToSequence
+from ...models.common.multimodal import refuse_placeholders
 from ...token_batches import batches
 from ..data.collators import Collator, padding_collator
 from ..data.features import Features
@@ -149,7 +150,10 @@ class TrainingJob:
         self._check_inputs(features)
         tokens = [name for name in features.ragged if name.endswith("input_ids") or name.startswith("input_ids")]
         features.check_vocabulary(self._vocabulary(), tokens)
+        config: Any = getattr(self.model, "config", None)
         for name in tokens:
+            if getattr(config, "placeholder_token_ids", None):
+                refuse_placeholders(config, map(int, np.unique(features.ragged[name].flat)))
             if not features.ragged[name].lengths.all():
                 location = features.location(int(np.argmin(features.ragged[name].lengths)))
                 raise InvalidInput(f"{location} has no token in {name}. Leave such examples out.")

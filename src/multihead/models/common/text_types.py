@@ -1,0 +1,238 @@
+"""Language models of multimodal families that are, on text alone, families here: their entries and their tensors.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Entries = dict[str, Any]
+Read = Callable[["Tensor"], "Tensor"]
+Parts = Callable[[Entries, str], Iterable[tuple[str, "Read | None"]]]  # (entries, name) -> (new name, how to read it)
+
+
+def one_part(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Return a tensor's own name."""
+    return ((name, None),)
+
+
+def as_given(entries: Entries) -> Entries:
+    """Return the entries unchanged."""
+    return entries
+
+
+@dataclass(frozen=True)
+class TextType:
+    """A `model_type` of text configs whose model is another family on text alone.
+
+    Args:
+        family: its model_type. defaults: entries where the config has none.
+        convert: brings entries to the family's. parts: brings a tensor's name to the family's names.
+        renamed: other names of entries.
+    """
+
+    family: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    convert: Callable[[Entries], Entries] = as_given
+    parts: Parts = one_part
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def complete(self, entries: Mapping[str, Any]) -> Entries:
+        """Return the entries of a text config with this type's defaults."""
+        given = {self.renamed.get(k, k): v for k, v in entries.items()}
+        return {**self.defaults, **{k: v for k, v in given.items() if v is not None or k not in self.defaults}}
+
+
+def one_axis(entries: Entries) -> Entries:
+    """Return entries whose rotary positions have one axis: text has the same position on all of them."""
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = entries.get(name)
+        if isinstance(rope, Mapping):
+            kept = {k: v for k, v in rope.items() if k not in ("mrope_section", "mrope_interleaved", "interleaved")}
+            for kind in ("type", "rope_type"):
+                if kept.get(kind) == "mrope":
+                    kept[kind] = "default"
+            entries = {**entries, name: kept}
+    return entries
+
+
+def one_axis_of_part(entries: Entries) -> Entries:
+    """Do the same for GLM, which turns all channels of a head unless the entries say another part."""
+    entries = one_axis(entries)
+    name = "rope_scaling" if entries.get("rope_scaling") else "rope_parameters"
+    rope = dict(entries.get(name) or {})
+    part = entries.get("partial_rotary_factor")
+    rope.setdefault("partial_rotary_factor", 1.0 if part is None else part)
+    width = entries.get("head_dim") or entries["hidden_size"] // entries["num_attention_heads"]
+    return {**entries, "head_dim": width, name: {"rope_type": rope.pop("type", "default"), **rope}}
+
+
+def without_image_layers(entries: Entries) -> Entries:
+    """Return entries without the layers that attend to an image: on text alone they are skipped."""
+    entries = dict(entries)
+    crossing = set(entries.pop("cross_attention_layers"))
+    entries.pop("dropout", None)  # which no layer has
+    layers = range(entries["num_hidden_layers"])
+    return {**entries, "num_hidden_layers": sum(i not in crossing for i in layers)}
+
+
+def image_layer_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Number the remaining layers anew, and cut the rows of image tokens from the word vectors."""
+    if name == "model.embed_tokens.weight":
+        return ((name, lambda table: table[: entries["vocab_size"]]),)
+    found = re.match(r"model\.layers\.(\d+)\.(.+)", name)
+    if found is None:
+        return ((name, None),)
+    number, crossing = int(found[1]), entries["cross_attention_layers"]
+    if number in crossing:
+        return ()
+    return ((f"model.layers.{number - sum(i < number for i in crossing)}.{found[2]}", None),)
+
+
+def stacked_expert_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Take each expert's matrices out of stacked ones: (experts, in, out), or (experts, out, in)."""
+    stem, _, kind = name.rpartition(".experts.")
+    wide, narrow = entries["hidden_size"], entries["moe_intermediate_size"]
+    experts = range(entries["num_experts"])
+    if kind == "gate_up_proj":
+        each = {"gate_proj": slice(0, narrow), "up_proj": slice(narrow, 2 * narrow)}
+        shape = (2 * narrow, wide)
+    elif kind == "down_proj":
+        each, shape = {"down_proj": slice(None)}, (wide, narrow)
+    else:
+        return ((name, None),)
+
+    def read(number: int, rows: slice) -> Read:
+        def one(stacked: Tensor) -> Tensor:
+            matrix = stacked[number]
+            return (matrix if tuple(matrix.shape) == shape else matrix.T)[rows]
+
+        return one
+
+    return [(f"{stem}.experts.{i}.{n}.weight", read(i, rows)) for i in experts for n, rows in each.items()]
+
+
+def within_layers(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Leave out layers past the last one, which predict several tokens at once."""
+    found = re.match(r"model\.layers\.(\d+)\.", name)
+    return () if found and int(found[1]) >= entries["num_hidden_layers"] else ((name, None),)
+
+
+def theta(base: float) -> Entries:
+    """Return the entry of a rotary base; entries of a file come before it."""
+    return {"rope_theta": base}
+
+
+QWEN2_VL = {
+    "vocab_size": 152064,
+    "hidden_size": 8192,
+    "intermediate_size": 29568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "max_window_layers": 80,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    **theta(1000000.0),
+}
+QWEN2_OMNI = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    **theta(1000000.0),
+}
+QWEN3_VL_MOE = {
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 128,
+    "max_position_embeddings": 128000,
+    "moe_intermediate_size": 1408,
+    "num_experts": 60,
+    "num_experts_per_tok": 4,
+    "norm_topk_prob": True,
+    **theta(500000.0),
+}
+QWEN3_OMNI_MOE = {
+    "num_experts": 128,
+    "hidden_size": 2048,
+    "moe_intermediate_size": 768,
+    "vocab_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "norm_topk_prob": True,
+    **theta(1000000.0),
+}
+GLM4V = {"max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "pad_token_id": None, "hidden_size": 4096,
+         "num_attention_heads": 32}  # fmt: skip
+GLM_OCR = {
+    "vocab_size": 59392,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "rms_norm_eps": 1e-5,
+    "attention_bias": False,
+}
+GLM4V_MOE = {"vocab_size": 151424, "max_position_embeddings": 65536, "attention_bias": True}
+MLLAMA = {
+    "vocab_size": 128256,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 131072,
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+    "pad_token_id": 128004,
+    "cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38],
+    **theta(500000.0),
+}
+GRANITE_DOCLING = {
+    "vocab_size": 133800,
+    "hidden_size": 1024,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-5,
+    "pad_token_id": 100256,
+    "bos_token_id": 100257,
+    "eos_token_id": 100257,
+    "embedding_multiplier": 12.0,
+    "logits_scaling": 4.0,
+    "residual_multiplier": 0.263,
+    "attention_multiplier": 0.015625,
+}
+EXPERTS = {"num_local_experts": "num_experts"}
+TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
+    "glm4v_moe_text": TextType("glm4_moe", GLM4V_MOE, one_axis),
+    "glm4v_text": TextType("glm4", GLM4V, one_axis_of_part),
+    "glm_ocr_text": TextType("glm4", GLM_OCR, one_axis_of_part, within_layers),
+    "granite4_vision_text": TextType("granite"),
+    "granite_docling_text": TextType("granite", GRANITE_DOCLING),
+    "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
+    "paddleocr_vl_text": TextType("ernie4_5", {}, one_axis),
+    "qwen2_5_omni_text": TextType("qwen2", QWEN2_OMNI, one_axis),
+    "qwen2_5_vl_text": TextType("qwen2", QWEN2_VL, one_axis),
+    "qwen2_vl_text": TextType("qwen2", QWEN2_VL, one_axis),
+    "qwen3_omni_moe_text": TextType("qwen3_moe", QWEN3_OMNI_MOE, one_axis, stacked_expert_parts, EXPERTS),
+    "qwen3_vl_moe_text": TextType("qwen3_moe", QWEN3_VL_MOE, one_axis, stacked_expert_parts, EXPERTS),
+    "qwen3_vl_text": TextType("qwen3", {"max_position_embeddings": 128000, **theta(500000.0)}, one_axis),
+}

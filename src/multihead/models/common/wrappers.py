@@ -1,0 +1,242 @@
+"""Table of multimodal families: what surrounds the language model in their checkpoints. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TOWERS = ("vision_tower", "multi_modal_projector")
+SPEECH = ("audio_tower", "multi_modal_projector")
+VISUAL = ("visual",)
+NAMES = (  # (pattern, replacement): tensor names of the hub's and the reference's files to those of a text family
+    (r"^(?:model\.)?language_model\.lm_head\.", "lm_head."),
+    (r"^language_model\.model\.", "model."),
+    (r"^(?:model\.)?(?:language_model|text_model)\.", "model."),
+)
+INNER = (*((rf"^(?:thinker\.)?{pattern[1:]}", new) for pattern, new in NAMES), (r"^thinker\.", ""))
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A multimodal family.
+
+    Args:
+        name: stem of its class names. text: model_type of a `text_config` that names none.
+        unread: modules of its other inputs and outputs, whose tensors are not read.
+        tokens: ids that stand for images and sound, by entry, where config.json does not name them.
+        tied: whether scores share the word vectors where config.json does not say it; None for what the text config
+            says, unless the outer one ties them.
+        flat: whether older files keep the entries of both halves side by side, without `text_config`.
+        fixed: entries of the text half whatever its config says.
+        inside: entries that lead from config.json to the object with `text_config`.
+        names: (pattern, replacement) pairs of tensor names.
+        classes: (class name, Auto class) pairs of classes that are not made of `name` and `SUFFIXES`.
+    """
+
+    name: str
+    text: str
+    unread: tuple[str, ...] = TOWERS
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    tied: bool | None = False
+    flat: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = NAMES
+    classes: tuple[tuple[str, str], ...] = ()
+
+    def skips(self, name: str) -> bool:
+        """Return whether a tensor belongs to images or sound."""
+        return re.match(rf"(?:thinker\.)?(?:model\.)?(?:{'|'.join(self.unread)})(?:\.|$)", name) is not None
+
+    def text_name(self, name: str) -> str:
+        """Return the name of a tensor in a checkpoint of the language model alone."""
+        fitting = ((pattern, new) for pattern, new in self.names if re.match(pattern, name))
+        return next((re.sub(pattern, new, name) for pattern, new in fitting), name)
+
+
+PLAIN_SCORES = {"logit_scale": 1.0}  # the scores of these classes are not scaled, unlike those of their text families
+LLAVA = (*TOWERS, "image_newline")
+IDEFICS = ("vision_model", "connector")
+DEEPSEEK_VL = ("vision_model", "aligner", r"high_res_vision_\w+")
+JANUS = ("vision_model", "aligner", "vqmodel", r"generation_\w+")
+GRANITE_SPEECH = ("encoder", "projector")
+GEMMA4 = ("vision_tower", "audio_tower", "embed_vision", "embed_audio", "vision_embedder")
+BLIP = ("vision_model", "qformer", "query_tokens", "language_projection")
+THINKER = ("visual", "audio_tower", "talker", "token2wav", "code2wav")
+QWEN_VL = {"image_token_id": 151655, "video_token_id": 151656}
+QWEN35 = {"image_token_id": 248056, "video_token_id": 248057}
+GLM_V = {"image_token_id": 151343, "video_token_id": 151344}
+GEMMA4_TOKENS = {"image_token_id": 258880, "video_token_id": 258884, "audio_token_id": 258881}
+
+
+WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
+    "aria": Wrapper("Aria", "aria_text", TOWERS, {"image_token_index": 9}),
+    "aya_vision": Wrapper("AyaVision", "cohere2", TOWERS, {"image_token_index": 255036}, True, fixed=PLAIN_SCORES),
+    "blip-2": Wrapper("Blip2", "opt", BLIP, tied=None),
+    "cohere2_vision": Wrapper("Cohere2Vision", "cohere2", TOWERS, {"image_token_id": 255036}, True, fixed=PLAIN_SCORES),
+    "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
+    "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
+    "exaone4_5": Wrapper("Exaone4_5_", "exaone4", (*VISUAL, "mtp"), {"image_token_id": 67, "video_token_id": 68}),
+    "fast_vlm": Wrapper("FastVlm", "qwen2", TOWERS, {"image_token_index": 151646}, None),
+    "fun_asr_nano": Wrapper("FunAsrNano", "qwen3", SPEECH, {"audio_token_id": 151646}, True),
+    "fuyu": Wrapper("Fuyu", "persimmon", ("vision_embed_tokens",), {"image_token_id": 71011}),
+    "gemma3": Wrapper(
+        "Gemma3",
+        "gemma3_text",
+        TOWERS,
+        {"image_token_index": 262144},
+        True,
+        fixed={"final_logit_softcapping": None},
+        classes=(("Gemma3ForSequenceClassification", "AutoModelForSequenceClassification"),),
+    ),
+    "gemma3n": Wrapper("Gemma3n", "gemma3n_text", GEMMA4, {"image_token_id": 262145, "audio_token_id": 262273}, True),
+    "gemma4": Wrapper("Gemma4", "gemma4_text", GEMMA4, GEMMA4_TOKENS, True),
+    "gemma4_unified": Wrapper("Gemma4Unified", "gemma4_unified_text", GEMMA4, GEMMA4_TOKENS, True),
+    "glm46v": Wrapper("Glm46V", "glm4v_text", VISUAL, GLM_V),
+    "glm4v": Wrapper("Glm4v", "glm4v_text", VISUAL, GLM_V),
+    "glm4v_moe": Wrapper("Glm4vMoe", "glm4v_moe_text", VISUAL, {"image_token_id": 151363, "video_token_id": 151364}),
+    "glm_ocr": Wrapper("GlmOcr", "glm_ocr_text", VISUAL, {"image_token_id": 59280, "video_token_id": 59281}),
+    "glmasr": Wrapper("GlmAsr", "llama", SPEECH, {"audio_token_id": 59260}, True),
+    "glmga": Wrapper("Glmga", "glm4v_text", VISUAL, GLM_V),
+    "got_ocr2": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
+    "granite4_vision": Wrapper(
+        "Granite4Vision",
+        "granite4_vision_text",
+        (*TOWERS, "image_newline", r"\w+_projectors?", "qformer"),
+        {"image_token_index": 32000},
+    ),
+    "granite_docling": Wrapper(
+        "GraniteDocling", "granite_docling_text", (*IDEFICS, "mtp"), {"image_token_id": 100337}, True
+    ),
+    "granite_speech": Wrapper(
+        "GraniteSpeech",
+        "granite",
+        GRANITE_SPEECH,
+        {"audio_token_index": 49155},
+        True,
+        fixed={"logits_scaling": 1.0},
+    ),
+    "granite_speech_plus": Wrapper(
+        "GraniteSpeechPlus",
+        "granite",
+        GRANITE_SPEECH,
+        {"audio_token_index": 49155},
+        True,
+        fixed={"logits_scaling": 1.0},
+    ),
+    "hyperclovax_vision_v2": Wrapper(
+        "HyperCLOVAXVisionV2",
+        "hyperclovax",
+        ("vision_model", "projector"),
+        {"image_token_id": 128060, "video_token_id": 128061},
+        True,
+    ),
+    "idefics2": Wrapper("Idefics2", "mistral", IDEFICS, {"image_token_id": 32001}),
+    "idefics3": Wrapper("Idefics3", "llama", IDEFICS, {"image_token_id": 128257}),
+    "instructblip": Wrapper("InstructBlip", "opt", BLIP, tied=None),
+    "instructblipvideo": Wrapper("InstructBlipVideo", "opt", BLIP, tied=None),
+    "internvl": Wrapper("InternVL", "qwen2", TOWERS, {"image_token_id": 151667}, True),
+    "janus": Wrapper("Janus", "llama", JANUS, {"image_token_id": 100581}, True),
+    "kimi_k25": Wrapper(
+        "Kimi_K25",
+        "deepseek_v3",
+        ("vision_tower", "mm_projector"),
+        {"image_token_id": 163605, "video_token_id": 163840},
+        True,
+    ),
+    "lfm2_vl": Wrapper("Lfm2Vl", "lfm2", TOWERS, {"image_token_id": 396}, True),
+    "lfm3_vl": Wrapper("Lfm3Vl", "lfm3", TOWERS, {"image_token_id": 125030, "video_token_id": 125029}, True),
+    "lighton_ocr": Wrapper(
+        "LightOnOcr", "qwen3", ("vision_encoder", "vision_projection"), {"image_token_id": 151655}, True
+    ),
+    "llama4": Wrapper("Llama4", "llama4_text", ("vision_model", *TOWERS), {"image_token_index": 200092}, None),
+    "llava": Wrapper("Llava", "llama", TOWERS, {"image_token_index": 32000}, None),
+    "llava_next": Wrapper("LlavaNext", "llama", LLAVA, {"image_token_index": 32000}),
+    "llava_next_video": Wrapper(
+        "LlavaNextVideo", "llama", LLAVA, {"image_token_index": 32001, "video_token_index": 32000}, None
+    ),
+    "llava_onevision": Wrapper(
+        "LlavaOnevision", "qwen2", LLAVA, {"image_token_index": 151646, "video_token_index": 151647}, None
+    ),
+    "mistral3": Wrapper("Mistral3", "mistral", TOWERS, {"image_token_index": 10}, True),
+    "mllama": Wrapper("Mllama", "mllama_text_model", ("vision_model", *TOWERS), {"image_token_index": 128256}),
+    "moss_transcribe_diarize": Wrapper("MossTranscribeDiarize", "qwen3", SPEECH, {"audio_token_id": 151671}, True),
+    "ovis2": Wrapper("Ovis2", "qwen2", ("vision_tower", "visual_embeddings_table"), {"image_token_id": 151665}, True),
+    "paddleocr_vl": Wrapper(
+        "PaddleOCRVL",
+        "paddleocr_vl_text",
+        ("visual", "projector", "mlp_AR", "packing_position_embedding"),
+        {"image_token_id": 100295, "video_token_id": 100296},
+        True,
+    ),
+    "paligemma": Wrapper(
+        "PaliGemma",
+        "gemma",
+        TOWERS,
+        {"image_token_index": 256000},
+        True,
+        fixed={"use_bidirectional_attention": None},  # which says that an image and its question see each other
+    ),
+    "perception_lm": Wrapper("PerceptionLM", "llama", TOWERS, {"image_token_id": 128002, "video_token_id": 128003}),
+    "pp_chart2table": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
+    "qianfan_ocr": Wrapper(
+        "QianfanOCR",
+        "qwen3",
+        ("vision_model", "mlp1", *TOWERS),
+        {"image_token_id": 151667},
+        names=((r"^language_model\.model\.encoder\.", "model."), *NAMES),
+    ),
+    "qwen2_5_omni": Wrapper(
+        "Qwen2_5Omni",
+        "qwen2_5_omni_text",
+        THINKER,
+        {"audio_token_index": 151646, "image_token_index": 151655, "video_token_index": 151656},
+        inside=("thinker_config",),
+        names=INNER,
+    ),
+    "qwen2_5_omni_thinker": Wrapper(
+        "Qwen2_5OmniThinker",
+        "qwen2_5_omni_text",
+        THINKER,
+        {"audio_token_index": 151646, "image_token_index": 151655, "video_token_index": 151656},
+        names=INNER,
+    ),
+    "qwen2_5_vl": Wrapper("Qwen2_5_VL", "qwen2_5_vl_text", VISUAL, QWEN_VL, flat=True),
+    "qwen2_audio": Wrapper("Qwen2Audio", "qwen2", SPEECH, {"audio_token_index": 151646}),
+    "qwen2_vl": Wrapper("Qwen2VL", "qwen2_vl_text", VISUAL, QWEN_VL, flat=True),
+    "qwen3_5": Wrapper("Qwen3_5", "qwen3_5_text", (*VISUAL, "mtp"), QWEN35),
+    "qwen3_5_moe": Wrapper("Qwen3_5Moe", "qwen3_5_moe_text", (*VISUAL, "mtp"), QWEN35),
+    "qwen3_asr": Wrapper("Qwen3ASR", "qwen3", SPEECH, {"audio_token_id": 151676}, True),
+    "qwen3_omni_moe": Wrapper(
+        "Qwen3OmniMoe",
+        "qwen3_omni_moe_text",
+        THINKER,
+        {"audio_token_id": 151646, **QWEN_VL},
+        inside=("thinker_config",),
+        names=INNER,
+    ),
+    "qwen3_omni_moe_thinker": Wrapper(
+        "Qwen3OmniMoeThinker", "qwen3_omni_moe_text", THINKER, {"audio_token_id": 151646, **QWEN_VL}, names=INNER
+    ),
+    "qwen3_vl": Wrapper("Qwen3VL", "qwen3_vl_text", VISUAL, QWEN_VL),
+    "qwen3_vl_moe": Wrapper("Qwen3VLMoe", "qwen3_vl_moe_text", VISUAL, QWEN_VL),
+    "shieldgemma2": Wrapper("ShieldGemma2", "gemma3_text", TOWERS, {"image_token_index": 262144}, True),
+    "smolvlm": Wrapper("SmolVLM", "llama", IDEFICS, {"image_token_id": 128257}),
+    "vibevoice_asr": Wrapper(
+        "VibeVoiceAsr",
+        "qwen2",
+        ("acoustic_tokenizer_encoder", "semantic_tokenizer_encoder", "multi_modal_projector"),
+        {"audio_token_id": 151648},
+    ),
+    "video_llama_3": Wrapper("VideoLlama3", "qwen2", ("vision_model", "projector"), QWEN_VL, None),
+    "video_llava": Wrapper(
+        "VideoLlava",
+        "llama",
+        ("image_tower", "video_tower", "multi_modal_projector"),
+        {"image_token_index": 32000, "video_token_index": 32001},
+    ),
+    "vipllava": Wrapper("VipLlava", "llama", TOWERS, {"image_token_index": 32000}),
+    "voxtral": Wrapper("Voxtral", "llama", SPEECH),
+}

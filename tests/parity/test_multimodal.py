@@ -1,0 +1,228 @@
+"""Text halves of multimodal checkpoints against the reference's whole models on text alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import multihead
+from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedOption
+
+from .multimodal import Whole, difference
+
+SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}}
+HALF_SECTIONS = {
+    "rope_parameters": {
+        "rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5,
+    }
+}  # fmt: skip
+WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
+SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 4.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
+WHOLES = (
+    Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
+    Whole("cohere2_vision", text=WINDOWS),
+    Whole("deepseek_vl"),
+    Whole("gemma3", text={**WINDOWS, "final_logit_softcapping": 3.0}),
+    Whole("glm4v", text=HALF_SECTIONS),
+    Whole("glmasr"),
+    Whole("got_ocr2"),
+    Whole("granite_docling", text=SCALED),
+    Whole("granite_speech", text=SCALED),
+    Whole("idefics2"),
+    Whole("idefics3"),
+    Whole("internvl"),
+    Whole("llava"),
+    Whole("llava", text_name="gemma", outer={"tie_word_embeddings": False}),
+    Whole("llava_next"),
+    Whole("llava_onevision"),
+    Whole("mistral3"),
+    Whole("mllama", text={"cross_attention_layers": [1], "num_hidden_layers": 4}, outer={"image_token_index": 99}),
+    Whole("paligemma", text_name="gemma2", text=WINDOWS),
+    Whole("qianfan_ocr"),
+    Whole("qwen2_5_omni_thinker", text=SECTIONS),
+    Whole("qwen2_5_vl", text=SECTIONS),
+    Whole("qwen2_audio"),
+    Whole("qwen2_vl", text=SECTIONS),
+    Whole("qwen3_omni_moe_thinker", text={**SECTIONS, **EXPERTS}),
+    Whole("qwen3_vl", text=SECTIONS),
+    Whole("qwen3_vl_moe", text={**SECTIONS, **EXPERTS}),
+    Whole("smolvlm"),
+    Whole("video_llava"),
+    Whole("vipllava"),
+    Whole("voxtral"),
+)
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randint(20, 90, (2, 9))
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+@pytest.mark.parametrize("whole", WHOLES, ids=lambda whole: whole.kind)
+def test_the_text_half_equals_the_whole_model_on_text(whole: Whole, ids: torch.Tensor, tmp_path: Path):
+    """With the names of the hub's files, which the reference saves, and with those of its modules."""
+    model = whole.model()
+    model.save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+    for _ in range(2):
+        half = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+        with torch.no_grad():
+            assert difference(half(input_ids=ids).logits, expected) < 3e-6
+        modules = {name: x.clone().contiguous() for name, x in model.state_dict().items()}
+        save_file(modules, tmp_path / "model.safetensors")
+    half.save_pretrained(tmp_path / "text")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "text", attn_implementation="eager")
+    assert type(again).__name__ == type(half).__name__
+    with torch.no_grad():
+        assert difference(again(input_ids=ids).logits, expected) < 3e-6
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gemma3")
+    Whole("gemma3", text=WINDOWS, outer={"image_token_index": 7}).model().save_pretrained(folder)
+    return folder
+
+
+def edited(source: Path, target: Path, tensors: Any = None, entries: Any = None) -> Path:
+    """Copy a checkpoint with other tensors and entries."""
+    target.mkdir(exist_ok=True)
+    stored = load_file(source / "model.safetensors")
+    save_file(tensors(stored) if tensors else stored, target / "model.safetensors")
+    config = json.loads((source / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(entries(config) if entries else config))
+    return target
+
+
+def test_one_warning_says_what_is_loaded(gemma: Path):
+    with pytest.warns(UserWarning, match=r"multimodal checkpoint \(gemma3\): its language model is loaded") as said:
+        multihead.AutoModelForCausalLM.from_pretrained(gemma)
+    assert len(said) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "loaded"),
+        [
+            ("AutoModel", "Gemma3TextModel"),
+            ("AutoModelForCausalLM", "Gemma3ForCausalLM"),
+            ("AutoModelForImageTextToText", "Gemma3ForCausalLM"),
+            ("AutoModelForMultimodalLM", "Gemma3ForCausalLM"),
+            ("Gemma3ForConditionalGeneration", "Gemma3ForCausalLM"),
+            ("Gemma3ForCausalLM", "Gemma3ForCausalLM"),
+            ("Gemma3Model", "Gemma3TextModel"),
+        ],
+    )
+    def test_classes_of_the_reference_load_the_text_half(self, gemma: Path, name: str, loaded: str):
+        assert type(getattr(multihead, name).from_pretrained(gemma)).__name__ == loaded
+
+    def test_the_config_is_the_language_models(self, gemma: Path):
+        config = multihead.AutoConfig.from_pretrained(gemma)
+        assert (config.model_type, config.hidden_size, config.unknown) == ("gemma3_text", 32, ())
+        assert config.placeholder_token_ids == {"image_token_index": 7}
+        assert config.architectures == ["Gemma3ForCausalLM"]
+
+    def test_a_classifier_loads_its_scores(self, ids: torch.Tensor, tmp_path: Path):
+        model = Whole("gemma3", text=WINDOWS, name="Gemma3ForSequenceClassification", outer={"num_labels": 3}).model()
+        model.save_pretrained(tmp_path)
+        own = multihead.Gemma3ForSequenceClassification.from_pretrained(tmp_path)
+        assert (type(own).__name__, own.config.num_labels) == ("Gemma3TextForSequenceClassification", 3)
+        with torch.no_grad():
+            assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
+
+    def test_a_backbone_saved_alone_loads(self, gemma: Path, ids: torch.Tensor, tmp_path: Path):
+        model = transformers.Gemma3Model.from_pretrained(gemma)
+        model.save_pretrained(tmp_path)
+        with torch.no_grad():
+            expected = model(input_ids=ids).last_hidden_state
+            assert difference(multihead.AutoModel.from_pretrained(tmp_path)(input_ids=ids)[0], expected) < 3e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+class TestRefusals:
+    @pytest.mark.parametrize("name", ["pixel_values", "image_grid_thw", "input_features", "pixel_values_videos"])
+    def test_images_and_sound_are_refused_by_name(self, gemma: Path, ids: torch.Tensor, name: str):
+        model = multihead.AutoModelForCausalLM.from_pretrained(gemma)
+        assert model(input_ids=ids, **{name: None}).logits is not None
+        for call in (model, model.generate):
+            with pytest.raises(UnsupportedOption, match=f"{name}: this library computes the text half"):
+                call(input_ids=ids, **{name: torch.zeros(1, 3, 16, 16)})
+
+    def test_the_token_of_an_image_is_refused(self, gemma: Path, tmp_path: Path):
+        with_image = torch.tensor([[20, 7, 30]])
+        model = multihead.AutoModelForCausalLM.from_pretrained(gemma)
+        model.save_pretrained(tmp_path)
+        for own in (model, multihead.AutoModelForCausalLM.from_pretrained(tmp_path)):
+            for call in (own, lambda ids: own.generate(ids, max_new_tokens=2), lambda ids: own.run(ids.tolist())):  # noqa: B023
+                with pytest.raises(InvalidInput, match="image_token_index = 7"):
+                    call(with_image)
+
+    def test_an_unknown_tensor_is_an_error(self, gemma: Path, tmp_path: Path):
+        folder = edited(gemma, tmp_path, lambda stored: {**stored, "language_model.model.extra.weight": torch.ones(2)})
+        with pytest.raises(CheckpointMismatch, match=r"extra\.weight"):
+            multihead.AutoModelForCausalLM.from_pretrained(folder)
+        folder = edited(gemma, tmp_path, lambda stored: {**stored, "ear_tower.weight": torch.ones(2)})
+        with pytest.raises(CheckpointMismatch, match=r"ear_tower\.weight"):
+            multihead.AutoModelForCausalLM.from_pretrained(folder)
+
+    def test_an_absent_text_family_is_named(self, gemma: Path, tmp_path: Path):
+        folder = edited(gemma, tmp_path, entries=lambda c: {**c, "text_config": {"model_type": "gemma9_text"}})
+        with pytest.raises(UnknownModel, match="gemma3: its language model is of the family 'gemma9_text'"):
+            multihead.AutoConfig.from_pretrained(folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+class TestEntries:
+    def test_older_files_keep_the_entries_of_both_halves_side_by_side(self, ids: torch.Tensor, tmp_path: Path):
+        rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [1, 1, 2]}}
+        model = Whole("qwen2_vl", text=rope).model()
+        model.save_pretrained(tmp_path)
+        said = json.loads((tmp_path / "config.json").read_text())
+        text = said.pop("text_config")
+        old = {k: text[k] for k in ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size",
+                                    "num_attention_heads", "num_key_value_heads", "rms_norm_eps")}  # fmt: skip
+        old |= {"rope_theta": 1000000.0, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]}}
+        (tmp_path / "config.json").write_text(json.dumps({**said, **old}))
+        with torch.no_grad():
+            got = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)(input_ids=ids).logits
+            assert difference(got, model(input_ids=ids).logits) < 3e-6
+
+    def test_a_text_config_without_a_type_or_entries_gets_the_references_defaults(self, gemma: Path, tmp_path: Path):
+        folder = edited(gemma, tmp_path, entries=lambda c: {**c, "text_config": {"hidden_size": 64}})
+        own = multihead.AutoConfig.from_pretrained(folder)
+        theirs = transformers.AutoConfig.from_pretrained(folder).get_text_config()
+        assert own.model_type == theirs.model_type
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "sliding_window"):
+            assert getattr(own, name) == getattr(theirs, name)
+
+    @pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True), (False, False)])
+    def test_ties_follow_the_outer_config_as_in_the_reference(
+        self, outer: bool, inner: bool, ids: torch.Tensor, tmp_path: Path
+    ):
+        model = Whole("mistral3", text={"tie_word_embeddings": inner}, outer={"tie_word_embeddings": outer}).model()
+        model.save_pretrained(tmp_path)
+        own = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert own.config.tie_word_embeddings is outer
+        with torch.no_grad():
+            assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
+
+    def test_scores_stored_beside_a_tie_are_kept_apart(self, gemma: Path, ids: torch.Tensor, tmp_path: Path):
+        torch.manual_seed(3)
+        scores = torch.randn(99, 32)
+        folder = edited(gemma, tmp_path, lambda stored: {**stored, "language_model.lm_head.weight": scores})
+        model = transformers.Gemma3ForConditionalGeneration.from_pretrained(folder).eval()
+        with pytest.warns(UserWarning, match="they are not tied"):
+            own = multihead.AutoModelForCausalLM.from_pretrained(folder)
+        with torch.no_grad():
+            assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
