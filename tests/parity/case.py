@@ -152,6 +152,8 @@ def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
             "Albert": "sentence_order_label",
             "Bert": "next_sentence_label",
             "BigBird": "next_sentence_label",
+            "Ernie": "next_sentence_label",
+            "MegatronBert": "next_sentence_label",
             "FNet": "next_sentence_label",
             "MobileBert": "next_sentence_label",
         }.get(case.family)

@@ -28,6 +28,7 @@ AUTO_CLASSES: Mapping[str, tuple[str, ...]] = {
 }
 # (Auto class, model_type) -> head suffix of families that have none of those: BART learned by filling gaps.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
+    ("AutoModel", "dpr"): "QuestionEncoder",
     ("AutoModelForMaskedLM", "bart"): "ForConditionalGeneration",
     ("AutoModelForMaskedLM", "mbart"): "ForConditionalGeneration",
 }

@@ -26,6 +26,7 @@ from ..hub import Want
 from ..hub.local import is_adapter
 from ..kernels.malloc import retain_freed_memory
 from ..kernels.quantization.registry import PRECISIONS
+from ..models.common.registry import architecture
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import quantize
 from ..runtime.prepare import decode, hidden_dtype, resolve_precision
@@ -157,6 +158,8 @@ def build(opened: OpenModel) -> BuiltModel:
     request, checkpoint = opened.request, opened.checkpoint
     with read_errors(checkpoint.source):
         config, tied_config = resolve_config(opened.config, opened.stored_config, checkpoint)
+        tensors = architecture(config.model_type).view_tensors(config, checkpoint.tensors)
+        checkpoint = replace(checkpoint, tensors=tensors)
         model, fallback_names = build_as_stored(
             config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
         )

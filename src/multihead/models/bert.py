@@ -75,21 +75,24 @@ def embeddings(
     padding: int | None = None,
     order: bool = True,
     types: bool = True,
+    normed: bool = True,
+    kind: type[Embeddings] = Embeddings,
     **options: Any,
 ) -> Embeddings:
     """Build the embeddings: the normalized sum of tokens, positions and token types.
 
     Args:
         width: where it is not the states'. padding: an id that takes no position, as `LearnedPositions` says.
-        order, types: whether positions and types have vectors. options: more of `Embeddings`'.
+        order, types: whether positions and types have vectors. normed: whether the sum is normalized.
+        kind: the class. options: more of its arguments.
     """
     width, offset = width or config.hidden_size, 0 if padding is None else padding + 1
     position = LearnedPositions(config.max_position_embeddings, width, offset=offset, padding=padding)
-    return Embeddings(
+    return kind(
         Embedding(config.vocab_size, width),
         position=position if order else None,
         segment=Embedding(config.type_vocab_size, width) if types else None,
-        norm=LayerNorm(width, config.layer_norm_eps),
+        norm=LayerNorm(width, config.layer_norm_eps) if normed else None,
         dropout=config.hidden_dropout_prob,
         **options,
     )

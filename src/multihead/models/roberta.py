@@ -37,14 +37,33 @@ class CamembertConfig(XLMRobertaConfig):
     model_type = "camembert"
 
 
+@dataclass(kw_only=True)
+class Data2VecTextConfig(XLMRobertaConfig):
+    model_type = "data2vec-text"
+
+
+# Names in files of Jina's own code (xlm-roberta-flash-implementation)
+OWN_CODE_TENSORS = (
+    (r"\bemb_ln\.", "embeddings.LayerNorm."),
+    (r"\bencoder\.layers\.(\d+)\.mixer\.out_proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"\bencoder\.layers\.(\d+)\.norm1\.", r"encoder.layer.\1.attention.output.LayerNorm."),
+    (r"\bencoder\.layers\.(\d+)\.norm2\.", r"encoder.layer.\1.output.LayerNorm."),
+    (r"\bencoder\.layers\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+    (r"\bencoder\.layers\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+)
+OWN_CODE_QKV = tuple(rf"encoder.layer.\1.attention.self.{name}." for name in ("query", "key", "value"))
+OWN_CODE_FUSED = ((r"\bencoder\.layers\.(\d+)\.mixer\.Wqkv\.", OWN_CODE_QKV),)
+
+
 def build(config: RobertaConfig) -> Stack:
     return bert.build(config, padding=config.pad_token_id or 0)
 
 
-def keys(config: RobertaConfig) -> KeyMap:
+def keys(config: RobertaConfig, prefix: str = "roberta.") -> KeyMap:
     ignored = (r"embeddings\.position_ids$", *bert.copies(config, "lm_head"))
     rows = {**bert.EMBEDDING_ROWS, **bert.LAYER_ROWS}
-    return KeyMap(rows, "roberta.", ignored=ignored, renamed=bert.OLD_NORMS, aliases=bert.aliases(config, "lm_head"))
+    old: dict[str, Any] = {"renamed": (*bert.OLD_NORMS, *OWN_CODE_TENSORS), "split_fused": OWN_CODE_FUSED}
+    return KeyMap(rows, prefix, ignored=ignored, aliases=bert.aliases(config, "lm_head"), **old)
 
 
 def word_head(config: Any, backbone: Stack) -> Head:
@@ -76,3 +95,9 @@ HEADS = {
 ARCHITECTURE = bert.ARCHITECTURE.derive("Roberta", RobertaConfig, build, keys=keys, heads=HEADS)
 XLM_ROBERTA = replace(ARCHITECTURE, name="XLMRoberta", config=XLMRobertaConfig)
 CAMEMBERT = replace(ARCHITECTURE, name="Camembert", config=CamembertConfig)
+DATA2VEC_TEXT = replace(
+    ARCHITECTURE,
+    name="Data2VecText",
+    config=Data2VecTextConfig,
+    keys=lambda config: keys(config, "data2vec_text."),
+)

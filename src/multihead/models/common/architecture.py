@@ -22,11 +22,17 @@ MakeHead = Callable[[Any, Any], Head]  # (config, backbone) -> head
 Pack = Callable[[Tensor, Layout], Any]
 UntiedConfigs = Callable[[Any], Sequence[Any]]  # config -> configs
 ResolveConfig = Callable[[Any, Mapping[str, Tensor]], Any]  # (config, stored tensors) -> config
+ViewTensors = Callable[[Any, Mapping[str, Tensor]], Mapping[str, Tensor]]  # (config, stored tensors) -> tensors
 
 
 def config_as_given(config: Any, stored: Mapping[str, Tensor]) -> Any:
     """Return the config unchanged."""
     return config
+
+
+def tensors_as_stored(config: Any, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the tensors unchanged."""
+    return stored
 
 
 def tie_if_stored_equal(scores: str, *words: str) -> ResolveConfig:
@@ -86,6 +92,7 @@ class Architecture:
         pair_config: combines an encoder's and a decoder's configs.
         untied_configs: the config with ever fewer tied embedding tables, the last with none.
         resolve_config: completes a config by what only the checkpoint's tensors tell (tied embeddings).
+        view_tensors: shows a checkpoint's tensors otherwise, before any is looked up (those of one of several tasks).
     """
 
     name: str
@@ -105,6 +112,7 @@ class Architecture:
     pair_config: Callable[[Config, Config], Config] | None = None
     untied_configs: UntiedConfigs = untied_config
     resolve_config: ResolveConfig = config_as_given
+    view_tensors: ViewTensors = tensors_as_stored
 
     def derive(self, name: str, config: type[Config], build: Build, **changes: Any) -> Architecture:
         """Return a family made of this one's parts and `changes`; other file formats are not inherited."""

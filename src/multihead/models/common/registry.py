@@ -62,17 +62,21 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "convbert": Entry("convbert", "ConvBert"),
     "ctrl": Entry("ctrl", "CTRL"),
     "cwm": Entry("cwm", "Cwm"),
+    "data2vec-text": Entry("roberta", "Data2VecText", "DATA2VEC_TEXT"),
     "deberta": Entry("deberta", "Deberta"),
     "deberta-v2": Entry("deberta_v2", "DebertaV2"),
     "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
     "distilbert": Entry("distilbert", "DistilBert"),
+    "dpr": Entry("dpr", "DPR"),
     "electra": Entry("electra", "Electra"),
     "encoder-decoder": Entry(
         "encoder_decoder", "EncoderDecoder", others=(("EncoderDecoderModel", "ForConditionalGeneration"),)
     ),
+    "ernie": Entry("ernie", "Ernie"),
     "ernie4_5": Entry("ernie4_5", "Ernie4_5"),
     "esm": Entry("esm", "Esm"),
+    "eurobert": Entry("eurobert", "EuroBert"),
     "exaone4": Entry("exaone4", "Exaone4"),
     "falcon": Entry("falcon", "Falcon", layouts=(("gguf", "falcon"),)),
     "falcon_h1": Entry("falcon_h1", "FalconH1"),
@@ -107,6 +111,9 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "internlm3": Entry("internlm", "InternLM3"),
     "iquestcoder": Entry("iquestcoder", "IQuestCoder"),
     "jais2": Entry("jais2", "Jais2"),
+    "gte": Entry("gte", "Gte"),
+    "jina_bert": Entry("jina_bert", "JinaBert"),
+    "jina_embeddings_v3": Entry("gte", "JinaEmbeddingsV3", "JINA_V3"),
     "led": Entry("led", "LED"),
     "lfm2": Entry("lfm2", "Lfm2"),
     "lfm2_moe": Entry("lfm2", "Lfm2Moe", "MOE"),
@@ -119,6 +126,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "marian": Entry("marian", "Marian"),
     "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
     "mbart": Entry("mbart", "MBart"),
+    "megatron-bert": Entry("pre_norm_bert", "MegatronBert"),
     "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
     "mistral": Entry("mistral", "Mistral"),
     "mixtral": Entry("mixtral", "Mixtral"),
@@ -164,6 +172,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "qwen3_next": Entry("qwen3_next", "Qwen3Next", "NEXT"),
     "rembert": Entry("rembert", "RemBert"),
     "roberta": Entry("roberta", "Roberta"),
+    "roberta-prelayernorm": Entry("pre_norm_bert", "RobertaPreLayerNorm", "ROBERTA"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
     "roformer": Entry("roformer", "RoFormer"),
@@ -180,7 +189,19 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "vaultgemma": Entry("vaultgemma", "VaultGemma"),
     "xlm": Entry("xlm", "XLM"),
     "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
+    "xlm-roberta-xl": Entry("pre_norm_bert", "XLMRobertaXL", "XLM_ROBERTA_XL"),
     "xlnet": Entry("xlnet", "XLNet"),
+    "xmod": Entry("xmod", "Xmod"),
+}
+
+
+OWN_CODE: Mapping[tuple[str, str], str] = {
+    # Files that come with code of their own have the model_type of another family, or none of the reference's:
+    # (model_type, position_embedding_type) -> the family that they are.
+    ("bert", "alibi"): "jina_bert",
+    ("new", "None"): "gte",
+    ("new", "rope"): "gte",
+    ("xlm-roberta", "rotary"): "jina_embeddings_v3",
 }
 
 
@@ -228,6 +249,7 @@ def parse_config(entries: Mapping[str, Any], default_type: str | None = None) ->
             'config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert", or load it with a '
             "family's own class, e.g. BertModel."
         )
+    kind = OWN_CODE.get((kind, str(entries.get("position_embedding_type"))), kind)
     return architecture(kind).config.read(entries)
 
 

@@ -44,6 +44,35 @@ class Alibi(Positions):
         return (self.slopes.to(device)[:, None, None] * places).float() * self.scale
 
 
+class SymmetricAlibi(Positions):
+    """Adds -slope * distance to the scores, of keys before and after a query alike (Jina embeddings v2).
+
+    Args:
+        slopes: (heads,).
+    """
+
+    def __init__(self, slopes: Tensor) -> None:
+        super().__init__()
+        self.slopes = slopes  # derived: no buffer
+
+    def bias(self, q: Tensor, k: Tensor, attention_mask: AttentionMask, context: ForwardContext) -> Bias | None:
+        queries, keys = attention_mask.queries.lengths, attention_mask.keys.lengths
+        # (heads, keys, keys) of the longest sequence: all sequences read parts of one table, without a copy
+        table = context.cached((self, "table"), lambda: self._table(max(keys, default=0), q.device))
+
+        # (heads, queries, keys); the queries are a sequence's last tokens
+        def of(text: int) -> Tensor:
+            return table[:, keys[text] - queries[text] : keys[text], : keys[text]].to(q.dtype)
+
+        return of
+
+    def _table(self, count: int, device: torch.device) -> Tensor:
+        """Return the biases of all pairs of positions, (heads, count, count)."""
+        places = torch.arange(count, device=device)
+        distances = (places[:, None] - places).abs()  # (count, count)
+        return -self.slopes.to(device)[:, None, None] * distances
+
+
 def slopes(heads: int) -> Tensor:
     """Return the paper's slopes, (heads,) float32; other counts than powers of two interleave a longer list."""
     whole = 2 ** math.floor(math.log2(heads))  # the largest power of two that is not above `heads`
