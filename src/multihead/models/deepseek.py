@@ -8,19 +8,29 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from ..checkpoints.key_map import KeyMap
+from ..checkpoints.key_map import KeyMap, Rows
 from ..checkpoints.tensor_sources import Interleaved, PerHead, Shaped, Slice, Source
 from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.latent import LatentAttention
-from ..nn.experts import ExpertList, GroupedTopK, RoutedExperts, Rule, SharedExpert, group_limited_top_k
-from ..nn.feedforward import GatedFeedForward
+from ..nn.experts import GroupedTopK, Rule, SharedExpert, group_limited_top_k
 from ..nn.layer import Layer
 from ..nn.positions import yarn_mscale
 from ..nn.stack import Stack
 from . import llama
 from .common import gguf
+from .common.experts import ROUTED, expert_rows, gated, routed
+from .common.later_words import without_later_layers
 from .common.patterns import rotary_of
+
+
+def check_groups(config: Any) -> None:
+    """Raise UnsupportedConfig if experts cannot be shared evenly by their groups, or more groups are chosen."""
+    groups = config.n_group or 1
+    if config.n_routed_experts % groups or (config.topk_group or 1) > groups:
+        raise UnsupportedConfig(
+            f"{config.n_routed_experts} experts cannot be in {groups} groups of which {config.topk_group} are chosen."
+        )
 
 
 @dataclass(kw_only=True)
@@ -62,11 +72,7 @@ class DeepseekV2Config(llama.LlamaConfig):
     def check(self) -> None:
         if self.num_experts_per_tok is None and self.first_k_dense_replace < self.num_hidden_layers:
             raise UnsupportedConfig("num_experts_per_tok must say how many experts a token goes through.")
-        groups = self.n_group or 1
-        if self.n_routed_experts % groups or (self.topk_group or 1) > groups:
-            raise UnsupportedConfig(
-                f"{self.n_routed_experts} experts cannot be in {groups} groups of which {self.topk_group} are chosen."
-            )
+        check_groups(self)
 
     @property
     def grouped(self) -> bool:
@@ -113,7 +119,47 @@ def rule2(config: DeepseekV2Config) -> Rule:
     )
 
 
-def rule3(config: DeepseekV3Config) -> Rule:
+@dataclass(kw_only=True)
+class KimiK2Config(DeepseekV3Config):
+    """Kimi K2's files (Moonshot AI, 2025, arXiv:2507.20534): DeepSeek-V3 under another name."""
+
+    model_type = "kimi_k2"
+
+
+@dataclass(kw_only=True)
+class Glm4MoeLiteConfig(DeepseekV3Config):
+    """GLM-4.7-Flash (Z.ai, 2026): DeepSeek-V3 with smaller numbers, and a list of dense layers."""
+
+    model_type = "glm4_moe_lite"
+    rotary_factor: ClassVar[float | None] = 1.0
+
+    vocab_size: Size = 154880
+    hidden_size: Size = 2048
+    intermediate_size: Size = 10240
+    num_hidden_layers: Count = 47
+    num_attention_heads: Size = 20
+    num_key_value_heads: Size | None = 20
+    max_position_embeddings: Size = 202752
+    rms_norm_eps: float = 1e-5
+    moe_intermediate_size: Size = 1536
+    n_routed_experts: Copies = 64
+    num_experts_per_tok: Size | None = 4
+    routed_scaling_factor: float = 1.8
+    q_lora_rank: Size | None = 768
+    qk_nope_head_dim: Size = 192
+    v_head_dim: Size = 256
+    n_group: Size | None = 1
+    topk_group: Size | None = 1
+    first_k_dense_replace: int = 1
+    mlp_layer_types: list[str] | None = None
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Leave out `first_k_dense_replace`: the first layer alone is dense where `mlp_layer_types` is not given."""
+        return {k: v for k, v in super().normalized(entries).items() if k != "first_k_dense_replace"}
+
+
+def rule3(config: Any) -> Rule:
     return GroupedTopK(
         config.n_routed_experts,
         config.num_experts_per_tok or 1,
@@ -135,14 +181,14 @@ def score_scale(config: DeepseekV2Config) -> float:
 def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
     positions = rotary_of(config, config.qk_rope_head_dim)
 
-    def feed_forward(inner: int, *, bias: bool = False) -> GatedFeedForward:
-        return GatedFeedForward(config.hidden_size, inner, config.hidden_act, bias=bias)
-
     def experts() -> nn.Module:
-        each = ExpertList([feed_forward(config.moe_intermediate_size) for _ in range(config.n_routed_experts)])
-        routed = RoutedExperts(config.hidden_size, each, config.n_routed_experts, rule(config), wide=True)
-        shared = feed_forward(config.moe_intermediate_size * config.n_shared_experts, bias=config.mlp_bias)
-        return SharedExpert(routed, shared)
+        inner = config.moe_intermediate_size * config.n_shared_experts
+        return SharedExpert(
+            routed(config, config.n_routed_experts, rule(config), wide=True),
+            gated(config, inner, bias=config.mlp_bias),
+        )
+
+    dense = dense_layers(config)
 
     def layer(i: int) -> Layer:
         attention = LatentAttention(
@@ -159,8 +205,7 @@ def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
             scale=score_scale(config),
             dropout=config.attention_dropout,
         )
-        dense = i < config.first_k_dense_replace
-        return llama.layer(config, attention, llama.feed_forward(config) if dense else experts())
+        return llama.layer(config, attention, llama.feed_forward(config) if dense[i] else experts())
 
     return llama.decoder(config, layer)
 
@@ -176,7 +221,6 @@ def keys(config: DeepseekV2Config) -> KeyMap:
         return Interleaved(key, count, rotated=turned, first=first)
 
     q = f"{ours}.q" if config.q_lora_rank is None else f"{ours}.q.up"
-    stem = "layers.*.ffn.step"
     rows: dict[str, str | Source] = {
         q: sided(f"{theirs}.q_proj" if config.q_lora_rank is None else f"{theirs}.q_b_proj", heads, plain),
         f"{ours}.q.down": f"{theirs}.q_a_proj",
@@ -185,15 +229,29 @@ def keys(config: DeepseekV2Config) -> KeyMap:
         f"{ours}.latent_norm": f"{theirs}.kv_a_layernorm",
         f"{ours}.k": PerHead(f"{theirs}.kv_b_proj", heads, (plain, config.v_head_dim), 0),
         f"{ours}.v": PerHead(f"{theirs}.kv_b_proj", heads, (plain, config.v_head_dim), 1),
-        **{f"{stem}.shared.{n}": f"layers.*.mlp.shared_experts.{n}_proj" for n in ("gate", "up", "down")},
-        **{f"{stem}.routed.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")},
-        f"{stem}.routed.router": "layers.*.mlp.gate",
-        f"{stem}.routed.rule.correction": "layers.*.mlp.gate.e_score_correction_bias",
+        **expert_rows(),
+        **correction_rows(),
     }
-    table = llama.keys(config, rows)
-    own = "|".join(map(str, range(config.num_hidden_layers)))
-    later = rf"^(model\.)?layers\.(?!({own})\.)\d+\."
-    return replace(table, ignored=(*table.ignored, later))  # layers that predict the word after next
+    return without_later_layers(config, llama.keys(config, rows))
+
+
+def dense_layers(config: Any) -> list[bool]:
+    """Return for each layer whether it has no experts: the first ones, or those that `mlp_layer_types` names.
+
+    Raises:
+        UnsupportedConfig: not one of "dense" and "sparse" for each layer.
+    """
+    count, kinds = config.num_hidden_layers, getattr(config, "mlp_layer_types", None)
+    if kinds is None:
+        return [i < config.first_k_dense_replace for i in range(count)]
+    if len(kinds) != count or set(kinds) - {"dense", "sparse"}:
+        raise UnsupportedConfig(f'mlp_layer_types must hold "dense" or "sparse" for each of {count} layers: {kinds}.')
+    return [kind == "dense" for kind in kinds]
+
+
+def correction_rows(stem: str = ROUTED, theirs: str = "gate.e_score_correction_bias") -> Rows:
+    """Return the row of the balancing bias of routed experts at `stem`."""
+    return {f"{stem}.rule.correction": f"layers.*.mlp.{theirs}"}
 
 
 def gguf_keys(config: DeepseekV2Config) -> KeyMap:
@@ -280,4 +338,13 @@ V3 = replace(
     config=DeepseekV3Config,
     build=lambda config: build(config, rule3),
     heads={**HEADS, "ForTokenClassification": llama.HEADS["ForTokenClassification"]},
+)
+KIMI_K2 = replace(V3, name="KimiK2", config=KimiK2Config, layouts={}, foreign_config={})
+GLM4_MOE_LITE = replace(
+    V3,
+    name="Glm4MoeLite",
+    config=Glm4MoeLiteConfig,
+    heads={end: HEADS[end] for end in ("Model", "ForCausalLM")},
+    layouts={},
+    foreign_config={},
 )

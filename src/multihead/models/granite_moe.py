@@ -16,8 +16,8 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import bamba, granite, llama
+from .common.experts import DENSE
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
-from .mixtral import DENSE
 
 MOE = "layers.*.block_sparse_moe"
 RENAMED = (  # what the reference calls the file's names inside

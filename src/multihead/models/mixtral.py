@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ..checkpoints.key_map import KeyMap
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Copies, Size
 from ..nn.experts import ExpertList, RoutedExperts, softmax_top_k
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
+from .common.experts import ALONE, DENSE
 from .common.patterns import rotary_of
 from .mistral import HEADS, MistralConfig
 
-DENSE = ("layers.*.ffn.step.gate", "layers.*.ffn.step.up", "layers.*.ffn.step.down")
+MOE = "layers.*.block_sparse_moe"
+EXPERTS: Rows = {
+    **{f"{ALONE}.experts.*.{n}": f"{MOE}.experts.*.{w}" for n, w in (("gate", "w1"), ("up", "w3"), ("down", "w2"))},
+    f"{ALONE}.router": f"{MOE}.gate",
+}
 
 
 @dataclass(kw_only=True)
@@ -28,13 +33,13 @@ class MixtralConfig(MistralConfig):
     num_local_experts: Copies = 8
     output_router_logits: Literal[False] = False
     router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
-    router_jitter_noise: Literal[0.0, 0] = 0.0  # type: ignore[valid-type]
+    router_jitter_noise: float = 0.0
 
 
 def experts(config: MixtralConfig) -> RoutedExperts:
     each = ExpertList([llama.feed_forward(config) for _ in range(config.num_local_experts)])
     rule = softmax_top_k(config.num_experts_per_tok, normalized=True)
-    return RoutedExperts(config.hidden_size, each, config.num_local_experts, rule)
+    return RoutedExperts(config.hidden_size, each, config.num_local_experts, rule, jitter=(config.router_jitter_noise,))
 
 
 def build(config: MixtralConfig) -> Stack:
@@ -48,10 +53,7 @@ def build(config: MixtralConfig) -> Stack:
 
 
 def keys(config: MixtralConfig) -> KeyMap:
-    stem = "layers.*.block_sparse_moe"
-    names = {"gate": "w1", "up": "w3", "down": "w2"}
-    own = {f"layers.*.ffn.step.experts.*.{ours}": f"{stem}.experts.*.{theirs}" for ours, theirs in names.items()}
-    return llama.keys(config, {**own, "layers.*.ffn.step.router": f"{stem}.gate"}, DENSE)
+    return llama.keys(config, EXPERTS, DENSE)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)

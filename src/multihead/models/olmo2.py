@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..checkpoints.key_map import KeyMap
+from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Size
 from ..errors import UnsupportedConfig
+from ..nn.attention.attention import Attention
 from ..nn.layer import Layer, Residual
 from ..nn.norms import AllHeadsNorm, WideRMSNorm
 from ..nn.positions import Positions
@@ -59,14 +60,18 @@ def norm(config: Any) -> nn.Module:
     return WideRMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-def layer(config: Olmo2Config, positions: Positions, window: int | None = None) -> Layer:
+def attention(config: Any, positions: Positions, window: int | None = None) -> Attention:
     key_heads = config.num_key_value_heads or config.num_attention_heads
     q_norm, k_norm = (
         AllHeadsNorm(WideRMSNorm(heads * config.head_width, config.rms_norm_eps))
         for heads in (config.num_attention_heads, key_heads)
     )
-    attention = llama.attention(config, positions, window=window, q_norm=q_norm, k_norm=k_norm)
-    return Layer(Residual(attention, out=norm(config)), Residual(llama.feed_forward(config), out=norm(config)))
+    return llama.attention(config, positions, window=window, q_norm=q_norm, k_norm=k_norm)
+
+
+def layer(config: Olmo2Config, positions: Positions, window: int | None = None) -> Layer:
+    mixer = Residual(attention(config, positions, window), out=norm(config))
+    return Layer(mixer, Residual(llama.feed_forward(config), out=norm(config)))
 
 
 def build(config: Olmo2Config) -> Stack:
@@ -83,10 +88,15 @@ def build_mixed(config: Olmo3Config) -> Stack:
     return llama.decoder(config, lambda i: layer(config, positions[kinds[i]], window[kinds[i]]), norm)
 
 
-def keys(config: Olmo2Config) -> KeyMap:
+HEAD_NORMS: Rows = {
+    "layers.*.attention.step.q_norm.norm": "layers.*.self_attn.q_norm",
+    "layers.*.attention.step.k_norm.norm": "layers.*.self_attn.k_norm",
+}
+
+
+def keys(config: Any) -> KeyMap:
     own = {
-        "layers.*.attention.step.q_norm.norm": "layers.*.self_attn.q_norm",
-        "layers.*.attention.step.k_norm.norm": "layers.*.self_attn.k_norm",
+        **HEAD_NORMS,
         "layers.*.attention.out": "layers.*.post_attention_layernorm",
         "layers.*.ffn.out": "layers.*.post_feedforward_layernorm",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Size
@@ -28,9 +29,9 @@ class Qwen3Config(Qwen2Config):
     head_dim: Size | None = 128
 
 
-def attention(config: llama.LlamaConfig, positions: Positions, window: int | None = None) -> Attention:
+def attention(config: llama.LlamaConfig, positions: Positions, window: int | None = None, **changes: Any) -> Attention:
     norms = {name: RMSNorm(config.head_width, config.rms_norm_eps) for name in ("q_norm", "k_norm")}
-    return llama.attention(config, positions, window=window, **norms)
+    return llama.attention(config, positions, window=window, **norms, **changes)
 
 
 def build(config: Qwen3Config) -> Stack:

@@ -65,20 +65,34 @@ class RoutedExperts(nn.Module):
 
     Args:
         experts: called with (tokens, width) and a number. count: of them. rule: from the router's scores to weights.
-        bias: of the router. wide: it computes in float32.
+        bias: of the router. wide: it computes in float32. exact: its weights are float32 in a half-precision model.
+        jitter: relative noises on the states, in training.
     """
 
     unpacked: ClassVar = ("router",)  # its numbers decide who is chosen
 
     def __init__(
-        self, width: int, experts: nn.Module, count: int, rule: Rule, *, bias: bool = False, wide: bool = False
+        self,
+        width: int,
+        experts: nn.Module,
+        count: int,
+        rule: Rule,
+        *,
+        bias: bool = False,
+        wide: bool = False,
+        exact: bool = False,
+        jitter: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.router, self.experts, self.count, self.rule = Linear(width, count, bias=bias), experts, count, rule
-        self.wide = wide
+        self.wide, self.jitter = wide, tuple(part for part in jitter if part)
+        if exact:
+            self.router.widened = (torch.float16, torch.bfloat16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
+        for noise in self.jitter if self.training else ():
+            x = x * torch.empty_like(x).uniform_(1.0 - noise, 1.0 + noise)
         return self.mix(x, *self.route(x))
 
     def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
@@ -99,7 +113,14 @@ class RoutedExperts(nn.Module):
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and expert indices, (tokens, chosen) each."""
-        return self.rule(F.linear(x.float(), self.router.weight.float()) if self.wide else self.router(x))
+        return self.rule(self.scores(x))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the router's scores, (tokens, experts)."""
+        if not self.wide:
+            return self.router(x)
+        bias = None if self.router.bias is None else self.router.bias.float()
+        return F.linear(x.float(), self.router.weight.float(), bias)
 
 
 class LatentExperts(RoutedExperts):
@@ -132,17 +153,21 @@ class SharedExpert(nn.Module):
 
     Args:
         share: scales the shared one's result by a sigmoid of its own (Qwen 2); None for all of it (DeepSeek).
+        scale: of the sum (Cohere's mean of two).
     """
 
     unpacked: ClassVar = ("share",)  # of one output, where panels have 64
 
-    def __init__(self, routed: RoutedExperts, shared: nn.Module, share: nn.Module | None = None) -> None:
+    def __init__(
+        self, routed: RoutedExperts, shared: nn.Module, share: nn.Module | None = None, *, scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.routed, self.shared, self.share = routed, shared, share
+        self.routed, self.shared, self.share, self.scale = routed, shared, share, scale
 
     def forward(self, x: Tensor) -> Tensor:
         shared = self.shared(x)  # (tokens, width)
-        return self.routed(x) + (shared if self.share is None else torch.sigmoid(self.share(x)) * shared)
+        both = self.routed(x) + (shared if self.share is None else torch.sigmoid(self.share(x)) * shared)
+        return both if self.scale == 1.0 else both * self.scale
 
 
 def softmax_top_k(chosen: int, *, normalized: bool) -> Rule:
@@ -187,29 +212,53 @@ def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) ->
 
 
 class GroupedTopK(Float32Parameters):
-    """Top-k of sigmoid scores with a learned balancing bias, inside the best groups (DeepSeek-V3).
+    """Top-k of scores with a learned balancing bias, inside the best groups (DeepSeek-V3).
 
     Args:
         chosen: experts of a token. groups, kept: of experts, in all and considered; a group counts by its best two.
         normalized: weights sum to `scale`; else they are the scores times it.
+        corrected: there is a balancing bias. raw: the router's scores are ranked, not their sigmoids (Kolibri).
+        shared: softmax over all experts instead of a sigmoid each (ERNIE 4.5).
+        floor: least sum that weights are divided by. softcap: squeezes the router's scores (Laguna).
     """
 
     widened = (torch.float16, torch.bfloat16)  # differences between experts can be below the precision of these types
 
-    def __init__(self, count: int, chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> None:
+    def __init__(
+        self,
+        count: int,
+        chosen: int,
+        *,
+        groups: int = 1,
+        kept: int = 1,
+        normalized: bool = True,
+        scale: float = 1.0,
+        corrected: bool = True,
+        raw: bool = False,
+        shared: bool = False,
+        floor: float = 1e-20,
+        softcap: float | None = None,
+    ) -> None:
         super().__init__()
-        self.correction = nn.Parameter(torch.empty(count))
+        self.correction = nn.Parameter(torch.empty(count)) if corrected else None
         self.chosen, self.groups, self.kept, self.normalized, self.scale = chosen, groups, kept, normalized, scale
+        self.raw, self.shared, self.floor, self.softcap = raw, shared, floor, softcap
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        p = scores.sigmoid()  # (tokens, experts)
+        scores = scores.float()  # (tokens, experts)
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        p = scores.softmax(-1) if self.shared else scores.sigmoid()  # (tokens, experts)
+        ranked = scores if self.raw else p
         # Balances the load of experts: it changes who is chosen, but no weight.
-        ranked = p + self.correction.to(p.dtype)
-        pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)  # (tokens, groups)
-        experts = mask_groups(ranked, pairs, self.kept, -torch.inf).topk(self.chosen, -1).indices  # (tokens, chosen)
+        ranked = ranked if self.correction is None else ranked + self.correction.to(p.dtype)
+        if self.groups > 1:
+            pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)  # (tokens, groups)
+            ranked = mask_groups(ranked, pairs, self.kept, -torch.inf)
+        experts = ranked.topk(self.chosen, -1).indices  # (tokens, chosen)
         weights = p.gather(1, experts)  # (tokens, chosen)
         if self.normalized:
-            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)  # no division by 0
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=self.floor)  # no division by 0
         return weights * self.scale, experts
 
 
@@ -235,3 +284,41 @@ class SigmoidTopK(Float32Parameters):
         if self.normalized:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
         return weights * self.scale, experts
+
+
+class SparseMixer(nn.Module):
+    """Two experts a token, drawn in training, with the gradient of Liu et al. (2024, arXiv:2409.12136).
+
+    Scores that are further from the best one than twice the margin are no candidates.
+
+    Args:
+        margin: relative to the scores.
+    """
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        first = self._pick(scores, scores)
+        second = self._pick(scores.scatter(1, first[1], -torch.inf), scores)
+        weights, experts = (torch.cat(pair, -1) for pair in zip(first, second, strict=True))  # (tokens, 2) each
+        return weights, experts
+
+    def _pick(self, left: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weight and the expert, (tokens, 1) each, among scores (tokens, experts) that are left."""
+        with torch.no_grad():
+            best, chosen = left.max(-1, keepdim=True)  # (tokens, 1) each
+            far = (best - scores) / torch.maximum(scores.abs(), best) > 2 * self.margin  # (tokens, experts)
+        near = left.masked_fill(far, -torch.inf)
+        if self.training:  # the Gumbel maximum is a sample of the softmax
+            chosen = (near - torch.empty_like(near).exponential_().log()).argmax(-1, keepdim=True)
+        p = near.softmax(-1)
+        weight = p.gather(1, chosen)  # (tokens, 1)
+        if not self.training:
+            return weight, chosen
+        # Heun's method: three quarters of the draws of another expert than the best count a third, with the same
+        # gradient.
+        whole = (chosen == p.argmax(-1, keepdim=True)) | (torch.rand_like(weight) > 0.75)
+        part = torch.where(whole, 0.3333 + 0.6667, 0.3333).to(weight.dtype)
+        return weight + (weight * part - weight).detach(), chosen

@@ -187,6 +187,13 @@ class FusedWithShared(SharedExpert):
         return self.forward_add(x, None)
 
     def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
+        if self.scale != 1.0:
+            scaled = self._sum(x, None) * self.scale  # (tokens, width)
+            return scaled if add is None else scaled + add
+        return self._sum(x, add)
+
+    def _sum(self, x: Tensor, add: Tensor | None) -> Tensor:
+        """Return `add` and both results for x, (tokens, width)."""
         routed: Any = self.routed
         shared: Any = self.shared
         if self.share is None:

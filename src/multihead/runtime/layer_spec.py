@@ -68,7 +68,7 @@ CALLER = "concerns embeddings or token types that a caller passes, which decode 
 SOURCE = "runs before the decoder; the cross-attention reads its result"
 
 ATTENTION = "causal head_width k_norm positions q_norm scale window"
-ATTENTION_OPTIONS = {"clip": None, "norm_last": False, "softcap": None, "sinks": None}
+ATTENTION_OPTIONS = {"clip": None, "clips_normed": False, "norm_last": False, "softcap": None, "sinks": None}
 EMBEDDING = Attributes(
     "embedding_dim num_embeddings weight", {"max_norm": None},
     {"norm_type": "belongs to max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
@@ -87,8 +87,8 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     ),
     FeedForward: Attributes("act down dropout up"),
     GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
-    RoutedExperts: Attributes("count experts router rule wide"),
-    SharedExpert: Attributes("routed share shared"),
+    RoutedExperts: Attributes("count experts router rule wide", {}, {"jitter": TRAINING}),
+    SharedExpert: Attributes("routed scale share shared"),
     SwitchFeedForward: Attributes("capacity experts precision router", {}, {"jitter": TRAINING}),
     StackedExperts: Attributes("act down down_bias gate_up gate_up_bias"),
     ClampedGate: Attributes("alpha limit"),

@@ -29,7 +29,7 @@ class Attention(nn.Module):
         window: how many tokens back a query sees, itself included; None for all.
         softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width).
         norm_last: these norms come after the positions turned what they read (Hunyuan), not before.
-        clip: bound of what is projected (OLMo, MPT).
+        clip: bound of what is projected (OLMo, MPT). clips_normed: queries and keys after their norms (OLMoE).
         sinks: each head has a learned score of a key that is always there and has no value (GPT-OSS).
         projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
         dropout: of the attention weights, in training.
@@ -53,6 +53,7 @@ class Attention(nn.Module):
         k_norm: nn.Module | None = None,
         norm_last: bool = False,
         clip: float | None = None,
+        clips_normed: bool = False,
         sinks: bool = False,
         projections: Mapping[str, nn.Module] | None = None,
         dropout: float = 0.0,
@@ -75,7 +76,7 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
-        self.clip, self.dropout = clip, dropout
+        self.clip, self.clips_normed, self.dropout = clip, clips_normed, dropout
         self.norm_last = norm_last and type(self.positions) is not Positions  # without positions there is no order
         self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None  # (heads,)
 
@@ -157,10 +158,15 @@ class Attention(nn.Module):
     def _shape(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Clip, split into heads and normalize: (tokens, heads * head width) to (tokens, heads, head width) each."""
         # OLMo and MPT bound the projections to keep training stable.
-        if self.clip is not None:
-            q, k, v = (part.clamp(-self.clip, self.clip) for part in (q, k, v))
+        q, k, v = (q, k, self._clip(v)) if self.clips_normed else (self._clip(q), self._clip(k), self._clip(v))
         q, k, v = self._split(q), self._split(k), self._split(v)
-        return (q, k, v) if self.norm_last else (self.q_norm(q), self.k_norm(k), v)
+        if self.norm_last:
+            return q, k, v
+        q, k = self.q_norm(q), self.k_norm(k)
+        return (self._clip(q), self._clip(k), v) if self.clips_normed else (q, k, v)
+
+    def _clip(self, x: Tensor) -> Tensor:
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_width))  # (tokens, heads * head width) to (tokens, heads, head width)

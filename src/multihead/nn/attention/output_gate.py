@@ -1,0 +1,36 @@
+"""Attention whose head outputs are multiplied by gates that have a projection of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..cache.layer_cache import KVLayerCache
+from ..forward_context import ForwardContext
+from ..weights import Linear
+from .attention import Attention
+
+
+class OutputGateAttention(Attention):
+    """Self-attention whose head outputs are gated by the token's state before the last projection.
+
+    Args:
+        by_head: a gate for each head (Laguna), not for each channel of one (AFMoE).
+        soft: gates are softplus in float32 (Laguna), not sigmoids (AFMoE).
+    """
+
+    def __init__(self, width: int, heads: int, *, head_width: int, by_head: bool, soft: bool, **options: Any) -> None:
+        super().__init__(width, heads, head_width=head_width, **options)
+        self.gate = Linear(width, heads if by_head else heads * head_width, bias=False)
+        self.by_head, self.soft = by_head, soft
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        heads = self._heads(x, context, memory)  # (tokens, heads, head width)
+        scores = self.gate(x)  # (tokens, heads), or (tokens, heads * head width)
+        gates = F.softplus(scores.float()).to(heads.dtype) if self.soft else torch.sigmoid(scores)
+        gates = gates[..., None] if self.by_head else self._split(gates)
+        return self.out((heads * gates).flatten(1))
