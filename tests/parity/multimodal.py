@@ -48,7 +48,7 @@ class Whole:
         text.setdefault("model_type", known.get_text_config().model_type)
         parts = {"text_config": text}
         for name in known.sub_configs:
-            if name != "text_config":
+            if name != "text_config" and getattr(known, name) is not None:  # a tower may be absent
                 parts[name] = small(getattr(known, name).to_dict(), self.vision)
         return CONFIG_MAPPING[self.kind](**parts, **self.outer)
 

@@ -23,6 +23,7 @@ HALF_SECTIONS = {
     }
 }  # fmt: skip
 WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
+PER_LAYER = {"global_head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 99}
 SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 4.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
 WHOLES = (
@@ -30,6 +31,8 @@ WHOLES = (
     Whole("cohere2_vision", text=WINDOWS),
     Whole("deepseek_vl"),
     Whole("gemma3", text={**WINDOWS, "final_logit_softcapping": 3.0}),
+    Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
+    Whole("gemma4_unified", text={**WINDOWS, "global_head_dim": 12, "attention_k_eq_v": True}),
     Whole("glm4v", text=HALF_SECTIONS),
     Whole("glmasr"),
     Whole("got_ocr2"),

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("published_configs")
 PUBLISHED: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 FIRST_NAMES = {"RefinedWebModel": "falcon", "kimi_k2": "deepseek_v3"}  # which the reference does not read
 TABLES = {"roformer", "pegasus", "marian"}  # the reference counts its computed positions as parameters
-BUFFERS = ("e_score_correction_bias", "expert_bias", "act_fn.beta", "act_fn.eps")  # parameters here
+BUFFERS = ("e_score_correction_bias", "layer_scalar", "expert_bias", "act_fn.beta", "act_fn.eps")  # parameters here
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

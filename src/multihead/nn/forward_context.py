@@ -89,6 +89,14 @@ class ForwardContext:
             self._cached[key] = compute()
         return self._cached[key]  # type: ignore[return-value]
 
+    def share(self, key: Hashable, value: object) -> None:
+        """Keep a value of this pass for later layers, which read it with `shared`."""
+        self._cached[key] = value
+
+    def shared(self, key: Hashable) -> Any:
+        """Return the value that an earlier part of this pass has shared."""
+        return self._cached[key]
+
     @property
     def total_lengths(self) -> tuple[int, ...]:
         """Tokens of each sequence with its cached ones; with custom positions, the last position plus one.

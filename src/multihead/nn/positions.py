@@ -147,7 +147,8 @@ def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise UnsupportedConfig(f"rope_parameters: {name} must be a number above 0, not {value!r}.")
     try:
-        rotated = int(width * known.get("partial_rotary_factor", 1.0))  # channels of a head that are turned
+        part = 1.0 if kind == "proportional" else known.get("partial_rotary_factor", 1.0)
+        rotated = int(width * part)  # channels of a head that are turned
         if rotated % 2:
             raise UnsupportedConfig(f"Rotary positions turn pairs of channels; {rotated} of a head's are to be turned.")
         return SCALINGS[kind](rotated, known, limit)
@@ -180,6 +181,14 @@ def _dynamic(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
         return 1.0 / frequencies_of(width, base * stretch ** (width / (width - 2)))
 
     return RotaryByLength(by_length, lambda length: max(length, limit))
+
+
+def _proportional(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
+    """Turn the first pairs of a whole head with its frequencies, and leave the others (Gemma 4)."""
+    turned = int(rope.get("partial_rotary_factor", 1.0) * width // 2)  # pairs
+    # (width / 2,); a frequency of 0 turns nothing
+    frequencies = (1.0 / frequencies_of(width, rope["rope_theta"])) / rope.get("factor", 1.0)
+    return Rotary(torch.cat([frequencies[:turned], torch.zeros_like(frequencies[turned:])]))
 
 
 def _llama3(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
@@ -251,6 +260,7 @@ SCALINGS: Mapping[str, Callable[[int, Mapping[str, Any], int], Rotary]] = {
     "linear": _linear,
     "llama3": _llama3,
     "longrope": _longrope,
+    "proportional": _proportional,
     "su": _longrope,
     "yarn": _yarn,
 }

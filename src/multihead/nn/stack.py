@@ -115,8 +115,9 @@ class Stack(nn.Module):
         return x
 
     def _through(self, layer: nn.Module, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
-        # A layer that is computed twice would write its cache twice.
-        if not (self.recompute and memory is None and torch.is_grad_enabled()):
+        # A layer that is computed twice would write its cache twice. What it shares would not reach later layers.
+        twice = self.recompute and memory is None and not getattr(layer, "shares", False)
+        if not (twice and torch.is_grad_enabled()):
             return layer(x, context, memory)
         # Each run has its own context, so that tensors cached in one do not enter the other.
         return checkpoint(lambda given: layer(given, context.for_recompute(), None), x, use_reentrant=False)

@@ -167,8 +167,8 @@ class FusedRoutedExperts(RoutedExperts):
         adopt(self, layer)
         self.experts = experts
 
-    def forward(self, x: Tensor, scored: Tensor | None = None) -> Tensor:
-        return self.experts(x, *self.route(x if scored is None else scored), None)
+    def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        return self.experts(x, weights, chosen, None)
 
     def forward_add(self, x: Tensor, add: Tensor | None) -> Tensor:
         """`add` and the experts' result for x, (tokens, width)."""

@@ -98,7 +98,8 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
 
 def _is_outer(entry: str) -> bool:
     """Return whether an entry is about other inputs than text."""
-    return (entry.endswith("_config") and entry != "quantization_config") or entry in OTHERS
+    own = ("quantization_config", "per_layer_config")
+    return (entry.endswith("_config") and entry not in own) or entry in OTHERS
 
 
 def _object(entries: Mapping[str, Any], name: str) -> Mapping[str, Any]:

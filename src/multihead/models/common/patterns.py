@@ -101,6 +101,8 @@ def whole(config: Any, rope: Mapping[str, Any]) -> Mapping[str, Any]:
     part = rope.get("partial_rotary_factor")
     if part in (None, 1) or getattr(config, "rotary_factor", None) is not None:
         return rope
+    if rope.get("rope_type") == "proportional":  # whose frequencies are those of whole heads
+        return rope
     if rope.get("rope_type", "default") != "default":
         raise UnsupportedConfig(
             f"partial_rotary_factor is {part!r} beside rope_type {rope['rope_type']!r}; {config.model_type} turns all "

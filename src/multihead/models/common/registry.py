@@ -100,6 +100,13 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
             ("Gemma3TextForSequenceClassification", "ForSequenceClassification"),
         ),
     ),
+    "gemma4_text": Entry("gemma4", "Gemma4", others=(("Gemma4TextConfig", "Config"), ("Gemma4TextModel", "Model"))),
+    "gemma4_unified_text": Entry(
+        "gemma4",
+        "Gemma4Unified",
+        "UNIFIED",
+        others=(("Gemma4UnifiedTextConfig", "Config"), ("Gemma4UnifiedTextModel", "Model")),
+    ),
     "glm": Entry("glm", "Glm"),
     "glm4": Entry("glm", "Glm4", "GLM4"),
     "glm4_moe": Entry("glm_moe", "Glm4Moe", "GLM4_MOE"),
