@@ -80,6 +80,7 @@ IN_CALLS = frozenset(
     cls_token_id decoder_start_token_id forced_bos_token_id forced_eos_token_id task_specific_params prefix
     tokenizer_class dtype
     torch_dtype _name_or_path name_or_path use_cache output_attentions output_hidden_states return_dict
+    output_router_logits
     """.split()
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,6 +61,25 @@ def spans(start: Tensor, end: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
     pairs = ((start, starts), (end, ends))
     parts = [F.cross_entropy(x.float(), _inside(y, length).to(x.device), ignore_index=length) for x, y in pairs]
     return (parts[0] + parts[1]) / 2
+
+
+def load_balance(scores: Sequence[Tensor], chosen: int) -> Tensor:
+    """Load-balancing loss of router scores (tokens, experts), one a layer (Fedus et al., 2021, arXiv:2101.03961).
+
+    The share of choices that an expert gets times its mean probability, summed over experts, times their number.
+
+    Args:
+        chosen: experts of a token.
+    """
+    rows = sum(each.shape[0] for each in scores)
+    count, device = scores[0].shape[1], scores[0].device
+    choices, mass = torch.zeros(count, device=device), torch.zeros(count, device=device)  # (experts,) each
+    for each in scores:
+        p = each.to(device).softmax(-1)  # (tokens, experts)
+        picked = p.topk(chosen, -1).indices.flatten()  # (tokens * chosen,)
+        choices = choices + torch.bincount(picked, minlength=count)
+        mass = mass + p.float().sum(0)
+    return (choices / rows * (mass / rows)).sum() * count
 
 
 def _inside(labels: Tensor, length: int) -> Tensor:

@@ -74,6 +74,7 @@ class HiddenOutput(Output):
         last_hidden_state: (batch, length, width), zero where the batch is padded.
         pooler_output: (batch, width), where the family pools its first token.
         hidden_states: the embeddings and each layer's states. attentions: (batch, heads, queries, keys) a layer.
+        router_logits: (batch * length, experts) of each router, zero where the batch is padded.
         advice: which class to load for scores.
     """
 
@@ -83,6 +84,7 @@ class HiddenOutput(Output):
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
+    router_logits: tuple[Tensor, ...] | None = None
     advice: dataclasses.InitVar[str] = ""
 
     def __post_init__(self, advice: str) -> None:
@@ -123,14 +125,21 @@ def _refused(output: Output, name: str) -> Any:
 
 @dataclass
 class ScoresOutput(Output):
-    """Logits (batch, length, vocabulary or labels), or (batch, labels) for whole sequences."""
+    """Logits (batch, length, vocabulary or labels), or (batch, labels) for whole sequences.
+
+    Args:
+        aux_loss: load-balancing loss of routed experts, which `loss` has a part of.
+        router_logits: (batch * length, experts) of each router, zero where the batch is padded.
+    """
 
     loss: Tensor | None = None
+    aux_loss: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: BatchCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
+    router_logits: tuple[Tensor, ...] | None = None
 
 
 @dataclass

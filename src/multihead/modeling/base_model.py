@@ -16,6 +16,7 @@ from ..checkpoints.key_map import KeyMap, join_head
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedOption
 from ..generation.config import GenerationConfig
+from ..heads import losses
 from ..heads.head_types import HeadType
 from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
@@ -173,6 +174,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         memory_name, use_name = self.architecture.memory_names
         past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
         use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
+        routers = self._shows_routers(more.pop("output_router_logits", None) if self._routes else None)
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels(without_media({name: x for name, x in more.items() if name not in own}))
         given = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
@@ -199,12 +201,14 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         if memory is None and (self._returns_cache if use_cache is None else use_cache):
             memory = self.new_cache(len(read.layout.runs))
         capture = self._capture(output_hidden_states, output_attentions)
+        capture.routers = [] if routers else None
         hidden, context = self._run(self.backbone, read, memory, capture, self._pack_extra_inputs(own, read.layout))
         seen = self.backbone.filled(read.layout, context)
         if isinstance(logits_to_keep, Tensor) or logits_to_keep:
             hidden, context, seen = select_columns(hidden, context, seen, logits_to_keep)
         fields = self._postprocess(hidden, context, seen, known)
         fields = {**fields, **self._output_fields(capture, read.layout, memory, "hidden_states", "attentions")}
+        fields = self._with_balance(fields, capture)
         return self._make_output(
             {"last_hidden_state": seen.unpack(hidden)} if self._is_headless else {}, fields, return_dict
         )
@@ -346,7 +350,25 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             shown[hidden] = tuple(layout.unpack(x) for x in capture.hidden)
         if capture.attentions is not None:
             shown[attentions] = tuple(pad_attentions(x, layout) for x in capture.attentions)
+        if capture.routers is not None:
+            shown["router_logits"] = tuple(layout.unpack(x).flatten(0, 1) for x in capture.routers)
         return shown
+
+    @property
+    def _routes(self) -> bool:
+        """True if outputs may show the scores of experts: of bare models and of those that write."""
+        return hasattr(self.config, "output_router_logits") and (self._is_headless or self.head_type.generates)
+
+    def _shows_routers(self, asked: Any) -> bool:
+        return self._routes and bool(self.config.output_router_logits if asked is None else asked)
+
+    def _with_balance(self, fields: dict[str, Any], capture: OutputCapture) -> dict[str, Any]:
+        """Return output fields with the load-balancing loss, if the family has one and scores of experts are shown."""
+        weight = getattr(self.config, "router_aux_loss_coef", None)
+        if not capture.routers or weight is None or self._is_headless:
+            return fields
+        aux, loss = losses.load_balance(capture.routers, self.config.num_experts_per_tok), fields.get("loss")
+        return {**fields, "loss": None if loss is None else loss + weight * aux, "aux_loss": aux}
 
     def _make_output(self, states: dict[str, Any], fields: dict[str, Any], return_dict: bool | None) -> Any:
         names = {**states, **fields}

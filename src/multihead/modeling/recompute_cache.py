@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import CachedSequence
+from ..nn.experts import collected_scores
 from ..nn.forward_context import ForwardContext, OutputCapture
 from ..nn.ragged import sequence_ends
 from .pack_inputs import PackedInputs
@@ -31,7 +32,7 @@ def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> T
     """
     words = stack.embed.scale_vectors(read.vectors) if read.ids is None else stack.embed.look_up(read.ids)
     if context.cache is None or not context.cache.store.varies:
-        return stack(words, context)
+        return _pass(stack, words, context)
     texts, new = context.cache.texts, context.runs.lengths
     grown = tuple(text.length + count for text, count in zip(texts, new, strict=True))
     totals = sequence_ends(read.positions, context.runs) if read.custom_positions else grown
@@ -52,7 +53,15 @@ def run_with_cache(stack: Any, read: PackedInputs, context: ForwardContext) -> T
         if count:
             text.set_total(total)
         text.history = history
-    return _recompute(stack, context, again) if any(again) else stack(words, context)
+    return _recompute(stack, context, again) if any(again) else _pass(stack, words, context)
+
+
+def _pass(stack: Any, words: Tensor, context: ForwardContext) -> Tensor:
+    """Run a stack, and collect router scores where the caller asked for them."""
+    if context.capture.routers is None:
+        return stack(words, context)
+    with collected_scores(context.capture.routers):
+        return stack(words, context)
 
 
 def _history(text: CachedSequence, ids: Tensor | None, positions: Tensor) -> History | None:
@@ -74,19 +83,20 @@ def _recompute(stack: Any, context: ForwardContext, again: Sequence[bool]) -> Te
     ]
     ids, positions = (torch.cat(each) for each in zip(*parts, strict=True))
     runs, outer = SequenceLayout.packed(tuple(len(part) for part, _ in parts)), context.capture
-    seen = OutputCapture(*(None if x is None else [] for x in (outer.hidden, outer.attentions, outer.cross_attentions)))
-    states = stack(
-        stack.embed.look_up(ids), replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
-    )
+    collected = (outer.hidden, outer.attentions, outer.cross_attentions, outer.routers)
+    seen = OutputCapture(*(None if x is None else [] for x in collected))
+    whole = replace(context, ids=ids, positions=positions, runs=runs, capture=seen, _cached={})
+    states = _pass(stack, stack.embed.look_up(ids), whole)
     new = context.runs.lengths
     lasts = zip(runs.begins, runs.lengths, new, strict=True)
     rows = torch.cat([torch.arange(begin + length - count, begin + length) for begin, length, count in lasts])
     rows = rows.to(states.device)
-    if outer.hidden is not None and seen.hidden is not None:
-        outer.hidden += [x.index_select(0, rows) for x in seen.hidden]
-    for mine, found in ((outer.attentions, seen.attentions), (outer.cross_attentions, seen.cross_attentions)):
+    for mine, found in ((outer.hidden, seen.hidden), (outer.routers, seen.routers)):
         if mine is not None and found is not None:
-            mine += [[x[:, x.shape[1] - count :] for x, count in zip(layer, new, strict=True)] for layer in found]
+            mine += [x.index_select(0, rows) for x in found]
+    for own_maps, maps in ((outer.attentions, seen.attentions), (outer.cross_attentions, seen.cross_attentions)):
+        if own_maps is not None and maps is not None:
+            own_maps += [[x[:, x.shape[1] - count :] for x, count in zip(layer, new, strict=True)] for layer in maps]
     return states.index_select(0, rows)
 
 

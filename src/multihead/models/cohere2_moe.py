@@ -37,7 +37,7 @@ class Cohere2MoeConfig(cohere.Cohere2Config):
     first_k_dense_replace: int = 0
     prefix_dense_sliding_window_pattern: Size = 1
     prefix_dense_intermediate_size: Size | None = None
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
 
     def check(self) -> None:
         super().check()

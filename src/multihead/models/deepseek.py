@@ -58,7 +58,7 @@ class DeepseekV2Config(llama.LlamaConfig):
     routed_scaling_factor: float = 1.0
     rope_interleave: Literal[True] = True
     qk_head_dim: Size | None = None  # follows from its parts
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     bos_token_id: int | None = 1
 
     @classmethod

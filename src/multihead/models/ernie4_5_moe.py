@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Interleaved, Shaped
@@ -48,7 +48,7 @@ class Ernie4_5_MoeConfig(llama.LlamaConfig):
     moe_layer_end_index: int = -1
     moe_layer_interval: Size = 1
     moe_norm_min: float = 1e-12
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0

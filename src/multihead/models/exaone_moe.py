@@ -46,7 +46,7 @@ class ExaoneMoeConfig(llama.LlamaConfig):
     topk_group: Size = 1
     scoring_func: Literal["sigmoid"] = "sigmoid"
     topk_method: Literal["noaux_tc"] = "noaux_tc"
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 53
 

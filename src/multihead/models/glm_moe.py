@@ -49,7 +49,7 @@ class Glm4MoeConfig(llama.LlamaConfig):
     scoring_func: Literal["sigmoid", "noaux_tc"] = "sigmoid"  # dots.llm1 writes the second for the first
     topk_method: Literal["noaux_tc"] = "noaux_tc"
     moe_layer_freq: Literal[1] = 1
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 

@@ -51,8 +51,8 @@ class GptOssConfig(llama.LlamaConfig):
     num_experts_per_tok: Size = 4
     swiglu_alpha: float = 1.702
     swiglu_limit: float = 7.0
-    output_router_logits: Literal[False] = False
-    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001  # of the load-balancing loss, which is added where router logits are shown
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 

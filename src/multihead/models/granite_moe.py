@@ -35,8 +35,8 @@ class GraniteMoeConfig(granite.GraniteConfig):
     mlp_bias: Literal[False] = False
     num_local_experts: Copies = 8
     num_experts_per_tok: Size = 2
-    output_router_logits: Literal[False] = False
-    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001  # of the load-balancing loss, which is added where router logits are shown
 
 
 @dataclass(kw_only=True)

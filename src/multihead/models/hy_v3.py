@@ -39,7 +39,7 @@ class HYV3Config(llama.LlamaConfig):
     router_scaling_factor: float = 2.826
     mlp_layer_types: list[str] | None = None
     first_k_dense_replace: Literal[1] = 1
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 

@@ -52,7 +52,7 @@ class AfmoeConfig(llama.LlamaConfig):
     sliding_window: Size | None = 1024
     layer_types: list[str] | None = None
     mup_enabled: bool = False
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
@@ -90,7 +90,7 @@ class LagunaConfig(llama.LlamaConfig):
             SLIDING: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
         }
     )
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -162,8 +162,9 @@ def build_laguna(config: LagunaConfig) -> Stack:
     def experts() -> nn.Module:
         count, scale = config.num_experts, config.moe_routed_scaling_factor
         cap = config.moe_router_logit_softcapping
-        rule = GroupedTopK(count, config.num_experts_per_tok, scale=scale, softcap=cap if cap > 0 else None)
-        return SharedExpert(routed(config, count, rule), gated(config, config.shared_expert_intermediate_size))
+        rule = GroupedTopK(count, config.num_experts_per_tok, scale=scale)
+        each = routed(config, count, rule, softcap=cap if cap > 0 else None)
+        return SharedExpert(each, gated(config, config.shared_expert_intermediate_size))
 
     def layer(i: int) -> Layer:
         window = window_of(config, kinds[i])

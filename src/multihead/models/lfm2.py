@@ -96,7 +96,7 @@ class Lfm2MoeConfig(ConvolutionConfig):
     use_expert_bias: bool = True
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
 
 
 def experts(config: Lfm2MoeConfig) -> RoutedExperts:

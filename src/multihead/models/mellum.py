@@ -63,7 +63,7 @@ class MellumConfig(llama.LlamaConfig):
     rope_parameters: dict[str, Any] = field(
         default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in THETAS.items()}
     )
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -94,23 +94,31 @@ class FlintConfig(qwen_moe.Qwen3MoeConfig):
 
 
 @dataclass(kw_only=True)
-class Kolibri1Config(FlintConfig):
+class Kolibri1Config(llama.LlamaConfig):
     model_type = "kolibri1"
+    aliases: ClassVar[Mapping[str, str]] = {"num_local_experts": "num_experts"}
     inert: ClassVar[Any] = (
+        "attention_bias", "decoder_sparse_step", "intermediate_size", "mlp_only_layers", "router_aux_loss_coef",
         "use_sliding_window",
-        "decoder_sparse_step",
-        "mlp_only_layers",
-        "intermediate_size",
-        "attention_bias",
-    )
+    )  # fmt: skip
 
     vocab_size: Size = 128000
     hidden_size: Size = 2560
     num_hidden_layers: Count = 50
     num_attention_heads: Size = 48
+    num_key_value_heads: Size | None = 4
+    head_dim: Size | None = 128
+    max_position_embeddings: Size = 262144
+    sliding_window: Size | None = 513
+    layer_types: list[str] | None = None
+    moe_intermediate_size: Size = 512
     shared_expert_intermediate_size: Size = 512
-    num_experts: Count = 384
+    num_experts_per_tok: Size = 6
+    num_experts: Copies = 384
     norm_topk_prob: bool = False
+    output_router_logits: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
 
 
 def build(config: MellumConfig) -> Stack:
@@ -126,7 +134,7 @@ def build(config: MellumConfig) -> Stack:
     return llama.decoder(config, layer)
 
 
-def with_shared(config: FlintConfig, rule: GroupedTopK, **options: Any) -> SharedExpert:
+def with_shared(config: Any, rule: GroupedTopK, **options: Any) -> SharedExpert:
     each = routed(config, config.num_experts, rule, wide=True, **options)
     return SharedExpert(each, gated(config, config.shared_expert_intermediate_size))
 

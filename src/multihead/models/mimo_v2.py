@@ -59,7 +59,7 @@ class MiMoV2FlashConfig(llama.LlamaConfig):
     rope_parameters: dict[str, Any] = field(
         default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in THETAS.items()}
     )
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

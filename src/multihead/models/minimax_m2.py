@@ -45,7 +45,7 @@ class MiniMaxM2Config(llama.LlamaConfig):
     qk_norm_type: Literal["per_layer"] = "per_layer"
     shared_intermediate_size: Literal[0] = 0
     attention_bias: Literal[False] = False
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     router_jitter_noise: float = 0.0
     bos_token_id: int | None = 200034

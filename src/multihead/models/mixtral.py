@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Copies, Size
@@ -31,8 +31,8 @@ class MixtralConfig(MistralConfig):
     sliding_window: Size | None = None
     num_experts_per_tok: Size = 2
     num_local_experts: Copies = 8
-    output_router_logits: Literal[False] = False
-    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001  # of the load-balancing loss, which is added where router logits are shown
     router_jitter_noise: float = 0.0
 
 

@@ -77,7 +77,7 @@ class NemotronHConfig(Config):
     n_group: Size = 1
     topk_group: Size = 1
     norm_topk_prob: bool = True
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     initializer_range: float = 0.02
     layer_norm_epsilon: float = 1e-5
     tie_word_embeddings: Literal[False] = False

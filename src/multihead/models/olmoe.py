@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Copies, Count, Size
@@ -33,7 +33,7 @@ class OlmoeConfig(llama.LlamaConfig):
     num_experts_per_tok: Size = 8
     num_experts: Copies = 64
     norm_topk_prob: bool = False
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.01
     pad_token_id: int | None = 1
     bos_token_id: int | None = None

@@ -35,7 +35,7 @@ class PhimoeConfig(llama.LlamaConfig):
     sliding_window: Size | None = None
     num_experts_per_tok: Literal[2] = 2
     num_local_experts: Copies = 16
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     router_jitter_noise: float = 0.01
     input_jitter_noise: float = 0.0

@@ -74,8 +74,8 @@ class Qwen35MoeTextConfig(Qwen35TextConfig):
     shared_expert_intermediate_size: Size = 512
     num_experts_per_tok: Size = 8
     num_experts: Copies = 256
-    output_router_logits: Literal[False] = False
-    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001  # of the load-balancing loss, which is added where router logits are shown
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -38,8 +38,8 @@ class Qwen2MoeConfig(Qwen2Config):
     num_experts: Count = 60
     norm_topk_prob: bool = False
     mlp_only_layers: list[int] = field(default_factory=list)
-    output_router_logits: Literal[False] = False
-    router_aux_loss_coef: float = 0.001  # of a loss that is computed only with the router's scores shown
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001  # of the load-balancing loss, which is added where router logits are shown
 
 
 @dataclass(kw_only=True)
@@ -57,7 +57,7 @@ class Qwen3MoeConfig(qwen3.Qwen3Config):
     num_experts: Count = 128
     norm_topk_prob: bool = False
     mlp_only_layers: list[int] = field(default_factory=list)
-    output_router_logits: Literal[False] = False
+    output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
 
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import ClassVar
 
 import torch
@@ -12,6 +14,19 @@ from torch import Tensor, nn
 from .weights import Float32Parameters, Linear
 
 Rule = Callable[[Tensor], tuple[Tensor, Tensor]]  # router scores (tokens, experts) -> weights, experts (tokens, chosen)
+
+# Routers lie deep in feed-forwards, which get no context of the pass.
+_SEEN: ContextVar[list[Tensor] | None] = ContextVar("router scores of this pass", default=None)
+
+
+@contextmanager
+def collected_scores(into: list[Tensor] | None) -> Iterator[None]:
+    """Append the scores (tokens, experts) of every router of a pass to a list; None for no list."""
+    token = _SEEN.set(into)
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
 
 
 class ExpertList(nn.ModuleList):
@@ -66,7 +81,7 @@ class RoutedExperts(nn.Module):
     Args:
         experts: called with (tokens, width) and a number. count: of them. rule: from the router's scores to weights.
         bias: of the router. wide: it computes in float32. exact: its weights are float32 in a half-precision model.
-        jitter: relative noises on the states, in training.
+        jitter: relative noises on the states, in training. softcap: squeezes the router's scores (Laguna).
     """
 
     unpacked: ClassVar = ("router",)  # its numbers decide who is chosen
@@ -82,10 +97,11 @@ class RoutedExperts(nn.Module):
         wide: bool = False,
         exact: bool = False,
         jitter: Sequence[float] = (),
+        softcap: float | None = None,
     ) -> None:
         super().__init__()
         self.router, self.experts, self.count, self.rule = Linear(width, count, bias=bias), experts, count, rule
-        self.wide, self.jitter = wide, tuple(part for part in jitter if part)
+        self.wide, self.jitter, self.softcap = wide, tuple(part for part in jitter if part), softcap
         if exact:
             self.router.widened = (torch.float16, torch.bfloat16)
 
@@ -113,14 +129,20 @@ class RoutedExperts(nn.Module):
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and expert indices, (tokens, chosen) each."""
-        return self.rule(self.scores(x))
+        scores = self.scores(x)  # (tokens, experts)
+        seen = _SEEN.get()
+        if seen is not None:
+            seen.append(scores)
+        return self.rule(scores)
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the router's scores, (tokens, experts)."""
-        if not self.wide:
-            return self.router(x)
-        bias = None if self.router.bias is None else self.router.bias.float()
-        return F.linear(x.float(), self.router.weight.float(), bias)
+        if self.wide:
+            bias = None if self.router.bias is None else self.router.bias.float()
+            scores = F.linear(x.float(), self.router.weight.float(), bias)
+        else:
+            scores = self.router(x)
+        return scores if self.softcap is None else torch.tanh(scores.float() / self.softcap) * self.softcap
 
 
 class LatentExperts(RoutedExperts):
@@ -219,7 +241,7 @@ class GroupedTopK(Float32Parameters):
         normalized: weights sum to `scale`; else they are the scores times it.
         corrected: there is a balancing bias. raw: the router's scores are ranked, not their sigmoids (Kolibri).
         shared: softmax over all experts instead of a sigmoid each (ERNIE 4.5).
-        floor: least sum that weights are divided by. softcap: squeezes the router's scores (Laguna).
+        floor: least sum that weights are divided by.
     """
 
     widened = (torch.float16, torch.bfloat16)  # differences between experts can be below the precision of these types
@@ -237,17 +259,14 @@ class GroupedTopK(Float32Parameters):
         raw: bool = False,
         shared: bool = False,
         floor: float = 1e-20,
-        softcap: float | None = None,
     ) -> None:
         super().__init__()
         self.correction = nn.Parameter(torch.empty(count)) if corrected else None
         self.chosen, self.groups, self.kept, self.normalized, self.scale = chosen, groups, kept, normalized, scale
-        self.raw, self.shared, self.floor, self.softcap = raw, shared, floor, softcap
+        self.raw, self.shared, self.floor = raw, shared, floor
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         scores = scores.float()  # (tokens, experts)
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
         p = scores.softmax(-1) if self.shared else scores.sigmoid()  # (tokens, experts)
         ranked = scores if self.raw else p
         # Balances the load of experts: it changes who is chosen, but no weight.

@@ -26,11 +26,13 @@ class OutputCapture:
     Args:
         hidden: hidden states (tokens, width), one a layer and the last.
         attentions, cross_attentions: for each layer a list of (heads, queries, keys), one a sequence.
+        routers: scores of the experts (tokens, experts), one a router.
     """
 
     hidden: list[Tensor] | None = None
     attentions: list[list[Tensor]] | None = None
     cross_attentions: list[list[Tensor]] | None = None
+    routers: list[Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     ),
     FeedForward: Attributes("act down dropout up"),
     GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
-    RoutedExperts: Attributes("count experts router rule wide", {}, {"jitter": TRAINING}),
+    RoutedExperts: Attributes("count experts router rule softcap wide", {}, {"jitter": TRAINING}),
     SharedExpert: Attributes("routed scale share shared"),
     SwitchFeedForward: Attributes("capacity experts precision router", {}, {"jitter": TRAINING}),
     StackedExperts: Attributes("act down down_bias gate_up gate_up_bias"),

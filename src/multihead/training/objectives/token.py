@@ -21,6 +21,7 @@ from ...heads.heads import first
 from ...heads.losses import IGNORED
 from ...kernels.ragged import SequenceLayout
 from ...modeling.seq2seq import SequenceToSequence
+from ...nn.experts import collected_scores
 from ...nn.forward_context import SelectedTokens
 from ..data.features import Example
 from . import losses
@@ -182,9 +183,16 @@ class TokenLabelObjective(Objective):
 
 
 class CausalLMObjective(Objective):
-    """Causal language modelling: the next token after each token."""
+    """Causal language modelling: the next token after each token.
+
+    Where the config shows router logits, the load of experts is balanced over each batch, which is not split then.
+    """
 
     columns, label_columns = ("input_ids",), ()
+
+    @property
+    def splittable(self) -> bool:  # type: ignore[override]
+        return not balances_experts(self.model.config)
 
     def count(self, batch: Sequence[Example]) -> float:
         return sum(int((self._labels(example)[1:] != IGNORED).sum()) for example in batch)
@@ -197,8 +205,14 @@ class CausalLMObjective(Objective):
 
     def forward(self, batch: Sequence[Example], predict: bool = False) -> tuple[Tensor, Any]:
         tokens = PackedSequences.of(batch, self.device)
-        hidden, context = hidden_states(self.model, tokens)
+        routers: list[Tensor] | None = None if self.splittable else []
+        with collected_scores(routers):
+            hidden, context = hidden_states(self.model, tokens)
         loss = token_loss(self.model, hidden, next_labels(map(self._labels, batch), self.device), self.smoothing)
+        if routers:  # a part of the mean loss, so it counts once for each loss of the sum
+            config = self.model.config
+            aux = means.load_balance(routers, config.num_experts_per_tok)
+            loss = loss + config.router_aux_loss_coef * aux * self.count(batch)
         return loss, split_sequences(self.model.head(hidden, context), tokens) if predict else None
 
 
@@ -272,6 +286,11 @@ def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
     if isinstance(model, SequenceToSequence) and kind is not SequenceLabelObjective:
         return None
     return kind(model, smoothing) if kind is not None else None
+
+
+def balances_experts(config: Any) -> bool:
+    """Return True if a language model's loss has a part that balances the load of experts over a whole batch."""
+    return bool(getattr(config, "output_router_logits", False)) and hasattr(config, "router_aux_loss_coef")
 
 
 def labeled_tokens(batch: Sequence[Example], device: torch.device) -> SelectedTokens:
