@@ -222,6 +222,28 @@ def test_a_listener_that_fails_ends_its_request_alone(llama):
     assert calls
 
 
+def test_the_call_after_a_step_comes_once_for_all_that_share_it(llama):
+    told, calls = [], []
+
+    def after():
+        calls.append(len(told))
+
+    begin = threading.Event()
+    blocked = Asked(llama, [3, 4], config(1))
+    blocked.request.listener = lambda events: begin.wait(60)  # until all are in the inbox
+    asked = [Asked(llama, [5, 6 + number], config(40), after_step=after) for number in range(4)]
+    for one in asked:
+        one.request.listener = lambda events, box=one.box: (told.append(events), box.put(events))
+    begin.set()
+    assert all(len(one.results[0]) == 40 for one in asked)
+    assert len(told) > 4 * 30
+    assert calls == sorted(set(calls)), "after each step that told something, once"
+    assert len(calls) < 60
+    wrong = Asked(llama, [], config(40), after_step=after)
+    with pytest.raises(InvalidInput):
+        _ = wrong.results
+
+
 def test_an_engine_that_fails_ends_all_requests_and_says_why(llama, monkeypatch):
     asked = [Asked(llama, [5, 6], config(5000)), Asked(llama, [8], config(5000))]
     asked[1].wait(NewToken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,10 +86,26 @@ def deliver(request: EngineRequest, task: Task) -> bool:
     if task.running.done:
         error = task.running.error
         events.append(Ended(task.job.results if error is None else (), error))
-    return not events or tell(request, events)
+    return not events or listen(request, events)
 
 
-def tell(request: EngineRequest, events: Sequence[Event]) -> bool:
+def tell(request: EngineRequest, events: Sequence[Event]) -> None:
+    """Call a request's listener outside of the steps."""
+    listen(request, events)
+    end_step([request])
+
+
+def end_step(requests: Iterable[object]) -> None:
+    """Make the calls after a step: each once, of all requests that share it. Keys that are no requests have none."""
+    for call in dict.fromkeys(each.after_step for each in requests if isinstance(each, EngineRequest)):
+        try:
+            if call is not None:
+                call()
+        except Exception:
+            log.exception("The call after a step failed.")
+
+
+def listen(request: EngineRequest, events: Sequence[Event]) -> bool:
     """Call a request's listener; return False if it failed, which must not hurt other requests."""
     if request.ended:
         return True

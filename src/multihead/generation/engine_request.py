@@ -60,6 +60,7 @@ class EngineRequest:
 
     Args:
         listener: called in the engine's thread with the events of each step; it must not block.
+        after_step: called in that thread when all listeners of a step have been, once for all requests that share it.
         logprobs: how many of the most likely tokens are told with each token; None for no log-probabilities. They are
             those of the model's own logits, before temperature, penalties and bans.
         prompt_logprobs: the same for the prompt's tokens. The whole prompt is then read, with nothing from the cache.
@@ -78,6 +79,7 @@ class EngineRequest:
     cache_salt: bytes = b""
     adapter: str | None = None
     prompt_only: bool = False
+    after_step: Callable[[], None] | None = None
     events: list[Event] = field(default_factory=list, init=False)
     cancelled: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)

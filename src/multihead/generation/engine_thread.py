@@ -25,7 +25,7 @@ from .engine.cache_memory import default_cache_memory
 from .engine.saved_cache import load_cache, save_cache
 from .engine.saved_prefix import load_prefix, save_prefix
 from .engine.scheduler import Engine, EngineStatistics
-from .engine_jobs import Box, RelayedListener, Task, aborted, answer, build_job, deliver, tell
+from .engine_jobs import Box, RelayedListener, Task, aborted, answer, build_job, deliver, end_step, tell
 from .engine_request import Ended, EngineRequest, Event, NewToken, PromptRead
 from .generate import submit_job
 from .hosts import attach_host, detach_host
@@ -369,13 +369,15 @@ class EngineThread:
 
     def _notify(self) -> None:
         """Tell the owners of all tasks what the last step brought."""
-        for key, task in list(self._tasks.items()):
+        tasks = list(self._tasks.items())
+        for key, task in tasks:
             ended = task.running.done
             heard = task.notify(task)
             if ended:
                 del self._tasks[key]
             elif not heard:
                 self._cancel(key)  # the next step tells its end
+        end_step(key for key, _ in tasks)
 
     def _end_all(self) -> None:
         """End all requests, those of the inbox too, since the engine ends."""
@@ -387,6 +389,7 @@ class EngineThread:
                 task.running.done, task.running.error = True, EngineStopped(STOPPED)
                 task.running.error.__cause__ = self.error
             task.notify(task)
+        end_step(self._tasks)
         self._tasks.clear()
         self._receive(wait=False)
         if engine is not None and self.error is None:

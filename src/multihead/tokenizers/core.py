@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedOption
 from .decoding import clean_up_spaces
-from .guards import Lock, check_settable, id_errors, input_errors, to_plain_ids
+from .guards import Lock, check_settable, input_errors, library_error, to_plain_ids
 from .special import MORE, ROLES, listed_tokens, to_added_token, token_text
 
 if TYPE_CHECKING:
@@ -139,8 +139,10 @@ class TokenizerCore:
         if ids and not isinstance(ids[0], int):
             return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids]
         side = self.target or self
-        with id_errors():
+        try:  # no context manager, which takes as long as the decoding of a token
             text = side.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        except BaseException as error:
+            raise library_error("The ids cannot be decoded", error) from error
         clean = (
             self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         )

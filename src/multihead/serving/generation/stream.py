@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 from ...generation.engine_thread import Ended, EngineRequest, Event, NewToken, PromptRead
 from ...generation.stopping import ABORT, Continuation
@@ -72,9 +73,9 @@ class Generation:
         self.model, self.requests, self.created = model, requests, int(time.time())
         self.begin, self.clock, self.name = time.monotonic(), info.clock, info.adapter or model.id
         self._engine, self._slots, self._info = model.engine, slots, info
-        self._loop, self._wake, self._begun = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._mailbox, self._wake, self._begun = model.mailbox, asyncio.Event(), asyncio.Event()
         self._late = False
-        self._timer = self._loop.call_later(model.server.request_timeout, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(model.server.request_timeout, self._expire)
         self._error: BaseException | None = None
         self._submissions: list[Submission] = []
         self._first: dict[int, Submission] = {}  # of each prompt: it alone scores the prompt
@@ -99,12 +100,12 @@ class Generation:
             config = config.changed(seed=config.seed + number)
 
         def hear(events: Sequence[Event]) -> None:
-            self._loop.call_soon_threadsafe(self._receive, submission, events)
+            self._mailbox.put(partial(self._receive, submission, events))
 
         asked = EngineRequest(
             request.prompt, config, hear, extras=request.extras, logprobs=request.logprobs,
             prompt_logprobs=request.prompt_logprobs if number == 0 else None, cache_salt=request.cache_salt,
-            prompt_only=request.prompt_only, adapter=self._info.adapter,
+            prompt_only=request.prompt_only, adapter=self._info.adapter, after_step=self._mailbox.wake,
         )  # fmt: skip
         submission = Submission(texts, asked, source)
         self._submissions.append(submission)

@@ -21,6 +21,7 @@ from ...pipelines.precision import load_options
 from ...pipelines.translation.pipeline import TranslationPipeline
 from ..admission import Admission
 from ..errors import ApiError
+from ..mailbox import Mailbox
 from ..settings import ModelSettings, ServerSettings
 from ..token_texts import TokenTexts
 from .batcher import Batcher, BatchStats
@@ -81,6 +82,11 @@ class ServedModel:
         """OpenAI's `system_fingerprint`: it changes with what changes texts of equal seeds, also over restarts."""
         told = (__version__, self.settings.source, self.pipe.precision, str(self.pipe.device))
         return f"fp_{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+
+    @cached_property
+    def mailbox(self) -> Mailbox:
+        """Calls from the engine's thread into the event loop, in which this is first read."""
+        return Mailbox(asyncio.get_running_loop())
 
     @cached_property
     def token_texts(self) -> TokenTexts:
