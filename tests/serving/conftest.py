@@ -88,17 +88,17 @@ def running(settings: ServerSettings) -> Iterator[RunningServer]:
         thread.join()
 
 
-def chat_checkpoint(folder: Path) -> Path:
+def chat_checkpoint(folder: Path, positions: int = 512) -> Path:
     """Llama with a byte-level tokenizer, control tokens of ChatML and a template that knows tools."""
     folders.bytes_bpe(folder, "GPT2")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.add_tokens(["<think>", "</think>", "<tool_call>", "</tool_call>"])
     tokenizer.eos_token, tokenizer.chat_template = "<|im_end|>", CHATML
-    tokenizer.model_max_length = 512
+    tokenizer.model_max_length = positions
     tokenizer.save_pretrained(folder)
     config = transformers.LlamaConfig(
-        **SIZES, vocab_size=len(tokenizer), num_key_value_heads=1, max_position_embeddings=512,
+        **SIZES, vocab_size=len(tokenizer), num_key_value_heads=1, max_position_embeddings=positions,
         eos_token_id=tokenizer.eos_token_id, bos_token_id=None, pad_token_id=None,
     )  # fmt: skip
     torch.manual_seed(0)

@@ -92,6 +92,9 @@ class ServerSettings:
     )
     idle_timeout: float | None = setting(None, "Seconds after which an unused model is unloaded.")
     request_templates: bool = setting(False, "Accept chat_template of requests (a program, run in a sandbox).")
+    tool_template: str | None = setting(
+        None, "generic: tell tools in plain words where a chat template has no place for them."
+    )
     # what else is served
     page: bool = setting(True, "Serve the page at /.")
     metrics: bool = setting(True, "Serve /metrics.")
@@ -115,6 +118,8 @@ class ServerSettings:
             raise InvalidInput(f"drain_timeout is {self.drain_timeout}; it must not be negative.")
         if self.log_format not in ("text", "json"):
             raise InvalidInput(f'log_format is {self.log_format!r}; it is "text" or "json".')
+        if self.tool_template not in (None, "generic"):
+            raise InvalidInput(f'tool_template is {self.tool_template!r}; it is "generic", or left out.')
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise InvalidInput(f"root_path is {self.root_path!r}; it begins with a slash and ends without one.")
         if (self.certificate is None) != (self.certificate_key is None):

@@ -14,7 +14,8 @@ from ..models.served_model import ServedModel
 from ..parsers import CallDelta, OutputParser, ParsedDelta, choose_parser
 from ..request_info import info_of
 from .answer_forms import answer_form
-from .prompts import Template, chat_prompt, template_text
+from .generic_tools import PARSER
+from .prompts import Template, chat_prompt, generic_tools, template_text
 from .reasoning_budget import reasoning_budget
 from .request import GenerationRequest
 from .sampling import Sampling, generation_request
@@ -139,11 +140,13 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
     prompt = conversation_ids(model, asked)
     end = model.tokenizer.decode(prompt[-PROMPT_END:])
     tools = usable_tools(asked)
+    plain = tools and generic_tools(model, asked.template)
 
     def parser() -> OutputParser:
         return choose_parser(
             model.tokenizer, family=model.model.config.model_type, tools=tools or None,
-            tool_parser=model.settings.tool_parser, reasoning_parser=model.settings.reasoning_parser, prompt=end,
+            tool_parser=PARSER if plain else model.settings.tool_parser,
+            reasoning_parser=model.settings.reasoning_parser, prompt=end,
         )  # fmt: skip
 
     parsers = [parser() for _ in range(asked.sampling.n)]
@@ -170,10 +173,11 @@ def usable_tools(asked: ChatRequest) -> Sequence[Tool]:
 def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
     """Return the token ids of a conversation. Raises ApiError, ChatTemplateError."""
     tools = usable_tools(asked)
-    if tools and "tools" not in template_text(model, asked.template):
+    if tools and "tools" not in template_text(model, asked.template) and not generic_tools(model, asked.template):
         raise ApiError(
             f"The chat template of {model.id} has no place for tools: the model was not made to call any. Ask another "
-            "model, or let the server give this one a template that lists tools (chat_template of its settings).",
+            "model, or let the server tell tools in plain words (tool_template: generic) or give this one a template "
+            "that lists tools (chat_template of its settings).",
             param="tools", code="unsupported_parameter",
         )  # fmt: skip
     return chat_prompt(model, asked.messages, tools or None, asked.template)

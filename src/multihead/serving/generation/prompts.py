@@ -9,6 +9,7 @@ from typing import Any
 from ...tokenizers.chat import select_template
 from ..errors import ApiError
 from ..models.served_model import ServedModel
+from .generic_tools import GENERIC, generic_messages
 from .template_reads import check_messages, check_variables
 
 RESERVED = frozenset(
@@ -58,6 +59,8 @@ def chat_prompt(
         ApiError: variables or messages that the template leaves out. ChatTemplateError: it refuses the conversation.
     """
     variables = template.check().variables
+    if generic_tools(model, template):
+        messages, tools = generic_messages(messages, tools), None
     source = select_template(model.tokenizer, template.source, tools)
     check_variables(source, variables)
 
@@ -71,6 +74,11 @@ def chat_prompt(
     text = render(messages)
     check_messages(source, messages, text, render)
     return text_prompts(model, [text], add_special_tokens=template.add_special_tokens)[0]
+
+
+def generic_tools(model: ServedModel, template: Template) -> bool:
+    """Return whether tools are told in plain words: the server was asked to, and the chat template has no place."""
+    return model.server.tool_template == GENERIC and "tools" not in template_text(model, template)
 
 
 def template_text(model: ServedModel, template: Template) -> str:
