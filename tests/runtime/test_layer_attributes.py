@@ -49,6 +49,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Olmo2ForCausalLM": PLAIN,
     "NemotronForCausalLM": PLAIN,
     "NanoChatForCausalLM": PLAIN,
+    "BitNetForCausalLM": {**PLAIN, "num_key_value_heads": 1},
     "StableLmForCausalLM": {**PLAIN, "num_key_value_heads": 1, "qk_layernorm": True},
     "Phi3ForCausalLM": {
         **PLAIN, "max_position_embeddings": 64, "original_max_position_embeddings": 32, "pad_token_id": 0,

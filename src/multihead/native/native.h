@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#define REVISION 10  // raise it where a meaning changes and no declaration does: for example the order of numbers in panels
+#define REVISION 11  // raise it where a meaning changes and no declaration does: for example the order of numbers in panels
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define PARTS 64  // most threads
 
@@ -22,7 +22,7 @@ struct Weight {
     int32_t after; // norm of each row of the result, same values
     int32_t inner; // `after` is of the product, before the sum
     int32_t zero;  // code that stands for 0, where there are no minima
-    float norm_eps, after_eps;
+    float norm_eps, after_eps, scale;  // scale: of the product, once normed, before the sum; 0 for none
     int64_t inputs, outputs, width;  // width: outputs in memory, `outputs` or twice as many where gated
     const void *codes, *scales, *minima;  // minima: of int4's groups; for kind 1 the sum of each output's codes, float32
     const float *bias, *norm_weight, *norm_bias, *after_weight, *after_bias;  // bias: padded to whole panels
@@ -72,12 +72,14 @@ struct LayerCall {
     const int64_t *writes;              // cache rows of the new tokens; null for 0, 1, ...
     const int64_t *begins, *lengths, *index, *source_begins, *source_lengths;
     const float *cosines, *sines;       // (tokens, rotated / 2), null without rotary positions
-    const float *q_norm, *k_norm;       // of each head, null without
+    const float *q_norm, *k_norm, *q_norm_bias, *k_norm_bias;  // of queries and keys, null without
     const float* bias;                  // as in DecodeAttention
     int64_t biases, by_place;
     int64_t heads, key_heads, width, rotated, source_stride;
     int64_t window;                     // as in PrefillAttention
-    float scale, softcap, cross_scale, cross_softcap, norm_eps;
+    int64_t norm_kind, norm_span;       // kind as in NormCall; 0 one weight for all heads, 1 a weight a head, 2 a norm over all heads
+    int64_t norm_last, parallel;        // norms of queries and keys after their rotation; feed-forward beside attention
+    float scale, softcap, cross_scale, cross_softcap, norm_eps, clip;  // clip: bound of queries, keys and values; 0 for none
 };
 
 // A forward pass of a stack of layers over packed sequences.

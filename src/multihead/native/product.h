@@ -62,6 +62,11 @@ struct Rows {
 
 template <class Read> INLINE void normalize(int kind, float eps, const float* weight, const float* bias, int64_t n, float* out, Read read) {
     const int64_t whole = n / 16 * 16;
+    if (!kind) {
+        for (int64_t i = 0; i < whole; i += 16) store(out + i, read(i));
+        for (int64_t i = whole; i < n; i++) out[i] = read.one(i);
+        return;
+    }
     F total{}, squares{};
     for (int64_t i = 0; i < whole; i += 16) {
         F v = read(i);
@@ -440,9 +445,13 @@ struct NormRows {
     const float *weight, *bias;
     const void* add;  // added to the result, of its type; null for none
     int64_t add_stride;
+    float scale = 0;  // of the result before the sum; 0 for none
 };
 
 void norm_rows(const NormRows& n, const Team& team) {
+    // as torch rounds between its operations
+    auto rounded = [&](F v) { return n.type ? from_bf16(to_bf16(v)) : v; };
+    auto rounded_one = [&](float v) { return n.type ? from_bf16(to_bf16(v)) : v; };
     parallel_for(team, n.rows, max_int(1, 16384 / n.width), [&](int64_t row) {
         static thread_local Scratch scratch;
         float* x = (float*)scratch.get(size_t(n.width + 16) * 4);
@@ -450,15 +459,14 @@ void norm_rows(const NormRows& n, const Team& team) {
         int64_t i = 0;
         for (; i + 16 <= n.width; i += 16) {
             F v = load<F>(x + i);
-            if (n.add) {
-                if (n.type) v = from_bf16(to_bf16(v));  // as torch rounds before it adds
-                v += load_typed(n.add, row * n.add_stride + i, n.type);
-            }
+            if (n.scale) v = rounded(v) * n.scale;
+            if (n.add) v = rounded(v) + load_typed(n.add, row * n.add_stride + i, n.type);
             store_typed(n.y, row * n.y_stride + i, n.type, v);
         }
         for (; i < n.width; i++) {
             float v = x[i];
-            if (n.add) v = (n.type ? from_bf16(to_bf16(v)) : v) + load_one(n.add, row * n.add_stride + i, n.type);
+            if (n.scale) v = rounded_one(v) * n.scale;
+            if (n.add) v = rounded_one(v) + load_one(n.add, row * n.add_stride + i, n.type);
             store_one(n.y, row * n.y_stride + i, n.type, v);
         }
     });
@@ -476,7 +484,8 @@ void norm(const NormCall& n, const Team& team) {
 // `next`: the weight of the product after this one, which waiting threads prefetch; null for none.
 void product_with_prefetch(const Weight& w, const ProductCall& call, const Team& team, const Weight* next) {
     ProductCall p = call;
-    if (w.inner) p.add = nullptr;  // the norm of the product comes first
+    const bool later = w.inner || w.scale;
+    if (later) p.add = nullptr;  // the norm and the scale of the product come first
     const int64_t all = padded(w), count = panels(w);
     const Layout l(w, (p.rows + 31) / 32 * 32);  // tiles read whole blocks of 32 rows
     Rows r;
@@ -510,9 +519,9 @@ void product_with_prefetch(const Weight& w, const ProductCall& call, const Team&
         if (tiled(w, p.rows)) tile_rows(w, r, p, row, rows, panel);
         else multiply_rows(w, r, p, row, rows, panel);
     });
-    if (w.after)
+    if (w.after || w.scale)
         norm_rows(NormRows{p.y, p.y, p.rows, w.outputs, p.y_stride, p.y_stride, w.after, p.y_type, w.after_eps,
-                         w.after_weight, w.after_bias, w.inner ? call.add : nullptr, call.add_stride}, team);
+                         w.after_weight, w.after_bias, later ? call.add : nullptr, call.add_stride, w.scale}, team);
 }
 
 void product(const Weight& w, const ProductCall& p, const Team& team) { product_with_prefetch(w, p, team, nullptr); }

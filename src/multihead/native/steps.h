@@ -6,25 +6,49 @@
 
 namespace {
 
-// Heads (heads, width) of one token, normalized and rotated where the layer does, written to y.
-INLINE void rotate_heads(const LayerCall& s, const void* x, int64_t at, int64_t heads, const float* norm, int64_t sequence, void* y,
-                   int64_t to, int type, float* buffer) {
-    const int64_t half = s.rotated / 2;  // channel i is rotated with channel half + i
-    for (int64_t h = 0; h < heads; h++, at += s.width, to += s.width) {
-        const RowReader read{x, at, type};
-        // the norm of heads comes before the rotation (Qwen 3)
-        if (norm) normalize(1, s.norm_eps, norm, nullptr, s.width, buffer, read);
-        else for (int64_t i = 0; i < s.width; i += 16) store(buffer + i, read(i));
-        if (s.cosines) {
-            const float *c = s.cosines + sequence * half, *n = s.sines + sequence * half;
-            for (int64_t i = 0; i < half; i++) {
-                const float a = buffer[i], b = buffer[half + i];
-                buffer[i] = a * c[i] - b * n[i];
-                buffer[half + i] = b * c[i] + a * n[i];
-            }
+// Heads (heads, width) of one token, normalized and rotated where the layer does, written to y. `buffer`: (heads * width).
+INLINE void rotate_heads(const LayerCall& s, const void* x, int64_t at, int64_t heads, const float* norm, const float* bias, int64_t sequence,
+                   void* y, int64_t to, int type, float* buffer) {
+    const int64_t half = s.rotated / 2, all = heads * s.width;  // channel i is rotated with channel half + i
+    auto round = [&](int64_t from, int64_t count) {  // between a norm and a rotation, as the layers store what lies there
+        if (type)
+            for (int64_t i = from; i < from + count; i += 16) store(buffer + i, from_bf16(to_bf16(load<F>(buffer + i))));
+    };
+    auto normed = [&](const void* from, int64_t begin, int kind) {
+        if (s.norm_span == 2) {  // one norm over all heads (OLMo 2)
+            normalize(s.norm_kind, s.norm_eps, norm, bias, all, buffer, RowReader{from, begin, kind});
+            return;
         }
-        for (int64_t i = 0; i < s.width; i += 16) store_typed(y, to + i, type, load<F>(buffer + i));
+        for (int64_t h = 0; h < all; h += s.width)
+            normalize(s.norm_kind, s.norm_eps, norm + (s.norm_span ? h : 0), bias, s.width, buffer + h, RowReader{from, begin + h, kind});
+    };
+    if (norm && !s.norm_last) {  // the norm of heads comes before the rotation (Qwen 3)
+        normed(x, at, type);
+        if (s.cosines) round(0, all);
+    } else {
+        const RowReader read{x, at, type};
+        for (int64_t i = 0; i < all; i += 16) store(buffer + i, read(i));
     }
+    if (s.cosines) {
+        const float *c = s.cosines + sequence * half, *n = s.sines + sequence * half;
+        for (float* head = buffer; head < buffer + all; head += s.width)
+            for (int64_t i = 0; i < half; i++) {
+                const float a = head[i], b = head[half + i];
+                head[i] = a * c[i] - b * n[i];
+                head[half + i] = b * c[i] + a * n[i];
+            }
+    }
+    if (norm && s.norm_last) {  // or after it (Hunyuan)
+        round(0, all);
+        normed(buffer, 0, 0);
+    }
+    for (int64_t i = 0; i < all; i += 16) store_typed(y, to + i, type, load<F>(buffer + i));
+}
+
+// Bound `count` numbers of x from `at` on (OLMo, MPT); NaN stays NaN.
+INLINE void clip_row(void* x, int64_t at, int64_t count, float bound, int type) {
+    const F high = broadcast(bound), low = broadcast(-bound);
+    for (int64_t i = at; i < at + count; i += 16) store_typed(x, i, type, minimum(high, maximum(low, load_typed(x, i, type))));
 }
 
 INLINE void exchange(char*& a, char*& b) { char* c = a; a = b; b = c; }
@@ -63,17 +87,24 @@ void run_stack(const StackCall& p, const Team& team) {
         const bool turned = s.cosines || s.q_norm || s.k_norm;
         char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
         // Rotate in place, and move new keys and values to their rows of the KV cache.
-        if (turned || s.k) parallel_for(team, tokens, 8, [&](int64_t t) {
+        if (turned || s.k || s.clip) parallel_for(team, tokens, 8, [&](int64_t t) {
             static thread_local Scratch scratch;
-            float* buffer = (float*)scratch.get(size_t(s.width + 16) * 4);
+            float* buffer = (float*)scratch.get(size_t(own + 16) * 4);
             const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
-            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, t, wide, at, p.type, buffer);
-            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, t, s.k ? k : wide, s.k ? row : at + own, p.type, buffer);
-            else std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
+            if (s.clip) clip_row(wide, at, whole, s.clip, p.type);
+            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, s.q_norm_bias, t, wide, at, p.type, buffer);
+            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, s.k_norm_bias, t, s.k ? k : wide, s.k ? row : at + own, p.type, buffer);
+            else if (s.k) std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
             if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
         });
         attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
         multiply(s.out, mixed, x, other, s.query ? s.query : s.into);  // adds the residual x
+        const Weight* after = l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr;
+        if (s.parallel) {  // the feed-forward reads the same x, and adds to what attention gave
+            multiply(s.into, x, nullptr, wide, s.down);
+            multiply(s.down, wide, other, x, after);
+            continue;
+        }
         exchange(x, other);  // the result is the next input; the old one becomes free
         if (s.query) {  // cross-attention to an encoded source
             multiply(s.query, x, nullptr, wide, s.cross);
@@ -84,7 +115,7 @@ void run_stack(const StackCall& p, const Team& team) {
             exchange(x, other);
         }
         multiply(s.into, x, nullptr, wide, s.down);  // feed-forward, with its activation or gate
-        multiply(s.down, wide, x, other, l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr);
+        multiply(s.down, wide, x, other, after);
         exchange(x, other);
     }
     if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);  // after an odd number of exchanges

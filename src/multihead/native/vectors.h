@@ -237,7 +237,7 @@ INLINE F error_function(F x) {
     return bits_f(bits_i(y) | (bits_i(x) & int32_t(0x80000000)));
 }
 
-enum Activation { NONE, RELU, GELU, GELU_TANH, SILU, QUICK_GELU, TANH, SIGMOID };
+enum Activation { NONE, RELU, GELU, GELU_TANH, SILU, QUICK_GELU, TANH, SIGMOID, RELU_SQUARED };
 
 INLINE F activate(F x, int kind) {
     switch (kind) {
@@ -249,6 +249,7 @@ INLINE F activate(F x, int kind) {
         case QUICK_GELU: return x * sigmoid(1.702f * x);
         case TANH: return hyperbolic_tangent(x);
         case SIGMOID: return sigmoid(x);
+        case RELU_SQUARED: x = maximum(F{}, x); return x * x;
         default: return x;
     }
 }

@@ -19,7 +19,7 @@ from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import KVCacheManager
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.encoder_output import EncoderOutput
-from ..nn.layer import CrossLayer, Layer
+from ..nn.layer import CrossLayer, Layer, ParallelLayer
 from ..nn.positions import Positions, Rotary
 from ..nn.stack import Stack
 from ..nn.weights import Dropout, Embedding, ScaledEmbedding
@@ -34,9 +34,10 @@ from .cpu_stack import (
     workspace_width,
 )  # fmt: skip
 from .fused_layers import LINEARS
+from .layer_blocks import blocks
 from .layer_spec import LayerSpec, NormSpec, norm_spec
 from .refusals import all_options
-from .strided_weights import LayerWeights, StridedWeight, Weight, has_strided_weights
+from .strided_weights import LayerWeights, StridedWeight, Weight, attention_of, has_strided_weights
 
 POSITION_TABLES = (
     None,
@@ -60,7 +61,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
         fits = stack.layer.native is not None and stack.layer.native.snapshot.holds()
     if not fits or not stack.layer.causal or not _fits_embeddings(stack.part("embed"), dtype):
         return False
-    positions = {type(layer.attention.step.positions) for layer in stack.layer.layers}
+    positions = {type(attention_of(layer).positions) for layer in stack.layer.layers}
     # the LM head reads the normed states, so nothing may come between
     last = stack.part("norm").norm is not None and stack.kind("out") in (nn.Identity, Dropout)
     return last and positions <= {Positions, Rotary, *SCORE_BIASES}
@@ -83,19 +84,16 @@ def decode_refusal(stack: LayerSpec, dtype: torch.dtype) -> str:
 
 def _unknown_kind(layer: LayerSpec | None) -> str:
     """Name the part of a layer, or the layer, of a class that the kernels do not compute; empty where there is none."""
-    if layer is None or type(layer.layer) not in (Layer, CrossLayer):
+    if layer is None or type(layer.layer) not in (Layer, CrossLayer, ParallelLayer):
         return "" if layer is None else f"it is a {type(layer.layer).__name__}"
-    for name in layer.parts:
-        step = layer.part(name).layer.step
-        if type(step) not in LINEARS:
-            return f"its {name}.step is a {type(step).__name__}"
-    return ""
+    found = next((block for block in blocks(layer) if block.step and type(block.step.layer) not in LINEARS), None)
+    return "" if found is None or found.step is None else f"its {found.name} is a {type(found.step.layer).__name__}"
 
 
 def _fits_attention(layer: LayerSpec | None) -> bool:
     kinds = {"attention": Attention, "cross": CrossAttention}
     return layer is not None and all(
-        fits_kernel_attention(layer.part(name).parts["step"], kinds[name]) for name in layer.parts if name in kinds
+        fits_kernel_attention(block.step, kinds[block.name]) for block in blocks(layer) if block.name in kinds
     )
 
 
@@ -171,7 +169,7 @@ class CpuDecodeStep:
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))
         self._workspace_width = workspace_width(weights)
         self._windows = groups([layer.memory().window for layer in layers])
-        by_positions = groups([layer.attention.step.positions for layer in layers])
+        by_positions = groups([attention_of(layer).positions for layer in layers])
         # layers that share a module share its angles, too
         self._rotary = [(positions, each) for positions, each in by_positions.items() if type(positions) is Rotary]
         self._biased = [

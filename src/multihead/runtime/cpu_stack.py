@@ -21,13 +21,14 @@ from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.encoder_output import EncoderOutput
 from ..nn.forward_context import ForwardContext
-from ..nn.layer import CrossLayer, Layer
+from ..nn.layer import CrossLayer, Layer, ParallelLayer
 from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
 from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, FusedResidual
-from .layer_spec import LayerSpec, Snapshot, adopt, describe, norm_spec, register
-from .strided_weights import LayerWeights
+from .heads_norm import as_kernels_read, fits_heads_norms, norm_parameters, set_heads_norms
+from .layer_spec import LayerSpec, Snapshot, adopt, describe, register
+from .strided_weights import LayerWeights, attention_of
 
 SCORE_BIASES = (BucketedBias, Alibi)  # positions that add to scores, which decode steps alone compute
 POSITIONS = (Positions, Rotary, RotaryByLength, *SCORE_BIASES)
@@ -97,17 +98,23 @@ def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool
     """Return True if the kernels compute all that attention of a class does."""
     if spec is None or type(spec.layer) is not kind or spec.kind("positions") not in POSITIONS:
         return False
-    if not spec.options <= {"softcap"}:
-        return False
-    norms = [None if part is None else part.norm for part in (spec.parts["q_norm"], spec.parts["k_norm"])]
-    some = [norm for norm in norms if norm is None or norm.kind]
-    # the kernels have one eps for both norms of heads
-    if any(norm is None or norm.kind != 1 for norm in some) or len({norm.eps for norm in some if norm}) > 1:
+    if not spec.options <= {"clip", "norm_last", "softcap"}:
         return False
     step: Any = spec.layer
-    if isinstance(spec.layer, CrossAttention) and (some or not _as_many_key_heads(step)):
+    if isinstance(spec.layer, CrossAttention):
+        plain = spec.kind("q_norm") is spec.kind("k_norm") is nn.Identity and spec.options <= {"softcap"}
+        if not plain or not _as_many_key_heads(step):
+            return False
+    elif not fits_heads_norms(spec, rows_of(step)):
         return False
     return bool(step.head_width % 16 == 0)  # a vector of the kernels has 16 numbers
+
+
+def rows_of(step: Any) -> tuple[int, int]:
+    """Return the channels of all heads' queries and keys of an attention."""
+    if isinstance(step, FusedAttention):
+        return step.widths[:2]
+    return len(step.q.weight), len(step.k.weight)
 
 
 def _as_many_key_heads(step: Any) -> bool:
@@ -150,7 +157,8 @@ class NativeStack:
         self._table: Any = None  # numpy's array of native.LayerCall
         self._products: list[Any] = []  # the products that the table points at
         self._addresses: list[int] = []  # of the products, in the table
-        self._norms: list[tuple[Any, Tensor, Tensor]] = []  # norms of heads, their weights, and these in float32
+        # norms of heads, the names and addresses of their parameters, and these in float32
+        self._norms: list[tuple[nn.Module, str, int, Tensor]] = []
         self._memory: list[Any] = []  # what the table points at
         steps = [layer.attention.step for layer in self.layers]
         self._same_window = list(groups([step.window if step.causal else None for step in steps]).values())
@@ -253,21 +261,23 @@ class NativeStack:
             self._workspace_width = workspace_width(weights)
             self._products = [product for one in weights for product in one.products]
             self._addresses = [product.address for product in self._products]
-            norms = [norm for layer in self.layers for norm in _head_norms(layer)]
+            norms = [each for layer in self.layers for each in norm_parameters(layer.attention.step)]
             copies = [x for memory in self._memory for x in memory if isinstance(x, Tensor)]
-            self._norms = [(norm, norm.weight.detach(), x) for norm, x in zip(norms, copies, strict=True)]
-        copied = [part for part in self._norms if part[1].data_ptr() != part[2].data_ptr()]
+            self._norms = [(*each, getattr(*each).data_ptr(), x) for each, x in zip(norms, copies, strict=True)]
+        copied = [(norm, name, x) for norm, name, address, x in self._norms if address != x.data_ptr()]
         if copied:  # weights may have been written in place
             with torch.inference_mode():
                 # whole values in one copy, since another thread may be reading them
-                torch._foreach_copy_([x for _, _, x in copied], [_centred(norm, weight) for norm, weight, _ in copied])
+                torch._foreach_copy_(
+                    [x.view(-1) for _, _, x in copied], [as_kernels_read(norm, name) for norm, name, _ in copied]
+                )
         return self._table.copy()  # a copy, which one pass fills in
 
     def _table_is_current(self) -> bool:
         """Return True if the table points at the products and norms that the layers have now."""
         if self._table is None or [product.address for product in self._products] != self._addresses:
             return False
-        return all(norm.weight.data_ptr() == weight.data_ptr() for norm, weight, _ in self._norms)
+        return all(getattr(norm, name).data_ptr() == address for norm, name, address, _ in self._norms)
 
     def __getstate__(self) -> dict[str, Any]:
         # addresses mean nothing in another process
@@ -289,32 +299,16 @@ def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
     return indices
 
 
-def _head_norms(layer: Any) -> list[Any]:
-    """The norms of a layer's queries and keys that have weights."""
-    step = layer.attention.step
-    return [norm for norm in (step.q_norm, step.k_norm) if getattr(norm, "weight", None) is not None]
-
-
-def _centred(norm: Any, weight: Tensor) -> Tensor:
-    """Return a norm's weight, (width,), as its kernel multiplies by it."""
-    centre = getattr(norm, "centre", 0.0)
-    return weight.float() + centre if centre else weight
-
-
 def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     """Fill a `native.LayerCall` for one layer. Returns what must live as long as the entry."""
-    step, memory = layer.attention.step, list[Any]()
+    step = attention_of(layer)
     products = weights.qkv, weights.out, weights.into, weights.down
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
     entry.width, entry.heads = step.head_width, weights.widths[0] // step.head_width
     entry.key_heads, entry.scale, entry.window = weights.widths[1] // step.head_width, step.scale, step.window or 0
     entry.softcap = step.softcap or 0.0
-    for name, layer_norm in (("q_norm", step.q_norm), ("k_norm", step.k_norm)):
-        norm = norm_spec(layer_norm)
-        if norm is not None and norm.weight is not None:
-            memory.append(norm.weight)  # float32
-            setattr(entry, name, norm.weight.data_ptr())
-            entry.norm_eps = norm.eps
+    entry.clip, entry.parallel = step.clip or 0.0, int(isinstance(layer, ParallelLayer))
+    memory = set_heads_norms(entry, step, weights.widths[:2])
     if weights.query is not None and weights.cross is not None:
         entry.query, entry.cross = weights.query.address, weights.cross.address
         entry.cross_scale, entry.cross_softcap = layer.cross.step.scale, layer.cross.step.softcap or 0.0

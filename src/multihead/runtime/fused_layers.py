@@ -274,10 +274,16 @@ class FusedStackGPU(Stack):
         )
 
 
-def fusable(spec: LayerSpec | None) -> bool:
-    """Return True if the fused layers compute all that attention or a feed-forward does."""
+def fusable(spec: LayerSpec | None, *last: type[nn.Module]) -> bool:
+    """Return True if the fused layers compute all that attention or a feed-forward does.
+
+    Args:
+        last: classes that the last linear layer may have, in addition to the usual one.
+    """
     names = () if spec is None else LINEARS.get(type(spec.layer), ())
-    if spec is None or not names or any(spec.kind(name) is not Linear for name in names):
+    if spec is None or not names or spec.kind(names[-1]) not in (Linear, *last):
+        return False
+    if any(spec.kind(name) is not Linear for name in names[:-1]):
         return False
     if not spec.options <= FUSED_OPTIONS:
         return False
@@ -285,7 +291,8 @@ def fusable(spec: LayerSpec | None) -> bool:
         return True
     ffn = spec.layer
     # T5 may keep `down` in float32 beside half precision
-    return ffn.down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
+    down = ffn.down.linear if type(ffn.down) in last else ffn.down
+    return down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
 
 
 def fits_norms(residual: LayerSpec) -> bool:
@@ -297,13 +304,6 @@ def fits_norms(residual: LayerSpec) -> bool:
     if any(norm is None for norm in norms) or not residual.options <= {"out"}:
         return False
     return not (norms[1] and norms[1].kind and norms[2] and norms[2].kind)
-
-
-def last_norm(residual: LayerSpec) -> dict[str, Any]:
-    """Return a last product's options `after` and `inner`, of a residual that `fits_norms`."""
-    out, after = residual.part("out").norm, residual.part("after").norm
-    inner = out is not None and out.kind != 0
-    return {"after": out if inner else after, "inner": inner}
 
 
 def kernel_activation(act: Any) -> str | None:

@@ -39,7 +39,7 @@ from ..nn.norms import (
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import EncoderDecoder, Stack
 from ..nn.switch import SwitchFeedForward
-from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, ScaledEmbedding
+from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, NormedLinear, ScaledEmbedding
 
 MODULE = frozenset(vars(nn.Module()))  # attributes of every torch module
 
@@ -122,6 +122,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     LayerNorm: Attributes("bias elementwise_affine eps normalized_shape weight"),
     CentredLayerNorm: Attributes("bias centre elementwise_affine eps normalized_shape weight"),
     Linear: Attributes("bias in_features out_features weight widened"),
+    NormedLinear: Attributes("linear norm"),
     nn.Identity: Attributes(),
     nn.ModuleList: Attributes(),
     ExpertList: Attributes(),
@@ -200,7 +201,8 @@ def norm_spec(layer: nn.Module) -> NormSpec | None:
     if kind is LayerNorm:
         return NormSpec(2, module.eps, module.weight, module.bias)
     if kind is CentredLayerNorm:
-        return NormSpec(2, module.eps, module.weight, module.bias, module.centre)
+        # the layer rounds the sum to the weight's precision
+        return NormSpec(2, module.eps, (module.weight + module.centre).detach(), module.bias)
     if kind is PlainLayerNorm:
         return NormSpec(2, module.eps)
     if kind is PlainRMSNorm:

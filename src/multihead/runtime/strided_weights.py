@@ -16,9 +16,11 @@ from ..kernels.cpu import native
 from ..kernels.cpu.linear import row_stride, weight_layout
 from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
-from ..nn.layer import CrossLayer, Layer, Residual
-from .fused_layers import LINEARS, fits_norms, fusable, kernel_activation, last_norm
+from ..nn.layer import CrossLayer, Layer, ParallelLayer
+from ..nn.weights import NormedLinear
+from .fused_layers import fusable, kernel_activation
 from .fused_linear_cpu import FusedLinear, stacked_biases
+from .layer_blocks import Block, blocks
 from .layer_spec import LayerSpec, NormSpec
 
 PRODUCTS: Mapping[str, tuple[tuple[str, ...], ...]] = {  # linear layers that are read as one, of each residual
@@ -33,6 +35,7 @@ class StridedWeight:
         weights: (outputs, inputs) each, one under the other, at most three, for which `same_layout` holds.
         biases: of each, or none. gated: of the two weights, the first is activated and multiplies the second.
         norm: before the product. after: of the sum, or where `inner` of the product before the sum.
+        scale: of the product before the sum.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class StridedWeight:
         norm: NormSpec | None = None,
         after: NormSpec | None = None,
         inner: bool = False,
+        scale: float = 1.0,
     ) -> None:
         norm, after = norm or NormSpec(), after or NormSpec()
         counts = [len(weight) for weight in weights]
@@ -60,12 +64,18 @@ class StridedWeight:
         self._struct = native.Weight(
             kind=self.kind, act=ACTIVATIONS[act] if act else 0, gated=int(gated),
             norm=norm.kind, after=after.kind, inner=int(inner), norm_eps=norm.eps, after_eps=after.eps,
-            inputs=self.shape[1], outputs=self.outputs, width=width, norm_weight=pointers[-5], norm_bias=pointers[-4],
+            scale=0.0 if scale == 1.0 else scale, inputs=self.shape[1], outputs=self.outputs, width=width,
+            norm_weight=pointers[-5], norm_bias=pointers[-4],
             after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
             parts=tuple(pointers[: len(weights)]), counts=tuple(counts), row_stride=row_stride(weights[0]),
         )  # fmt: skip
         self.address = ctypes.addressof(self._struct)
         self.memory = [self._struct, *self._tensors]  # what the address points at
+
+
+def attention_of(layer: Any) -> Any:
+    """Return the attention of a layer, which a residual may hold."""
+    return getattr(layer.attention, "step", layer.attention)
 
 
 Weight = FusedLinear | StridedWeight
@@ -103,19 +113,17 @@ class LayerWeights:
     @classmethod
     def strided(cls, layer: LayerSpec) -> LayerWeights:
         """Return the weights of a layer that `has_strided_weights`, without a copy."""
-        attention, ffn = layer.part("attention"), layer.part("ffn")
-        step, other = attention.layer.step, ffn.layer.step
+        found = {block.name: block for block in blocks(layer)}
+        attention, ffn, reads = found["attention"], found["ffn"], found.get("cross")
+        step, other = attention.module, ffn.module
         gated = isinstance(other, GatedFeedForward)
         up = [other.gate, other.up] if gated else [other.up]
-        cross = [] if (reads := layer.parts.get("cross")) is None else [
-            _strided([reads.layer.step.q], norm=reads.part("before").norm),
-            _strided([reads.layer.step.out], **last_norm(reads)),
-        ]  # fmt: skip
+        cross = [] if reads is None else [_strided([reads.module.q], norm=reads.before), _last(reads)]
         return cls(
-            _strided([step.q, step.k, step.v], norm=attention.part("before").norm),
-            _strided([step.out], **last_norm(attention)),
-            _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.part("before").norm),
-            _strided([other.down], **last_norm(ffn)),
+            _strided([step.q, step.k, step.v], norm=attention.before),
+            _last(attention),
+            _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.before),
+            _last(ffn),
             (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
             *cross,
         )
@@ -123,18 +131,17 @@ class LayerWeights:
 
 def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
     """Return True if the kernels can read a layer's weights, of this dtype, where they are."""
-    if layer is None or type(layer.layer) not in (Layer, CrossLayer):
+    if layer is None or type(layer.layer) not in (Layer, CrossLayer, ParallelLayer):
         return False
-    for name, residual in layer.parts.items():
-        if residual is None or type(residual.layer) is not Residual or not fits_norms(residual):
+    found = list(blocks(layer))
+    for block in found:
+        if not block.fits or not fusable(block.step, NormedLinear):
             return False
-        if not fusable(residual.parts["step"]):
-            return False
-        step, products = residual.layer.step, PRODUCTS[name]
-        groups = [[getattr(step, part) for part in product if hasattr(step, part)] for product in products]
+        linears = block.linears
+        groups = [[linears[part] for part in product if part in linears] for product in PRODUCTS[block.name]]
         if not all(same_layout(linears, dtype) for linears in groups):
             return False
-    return _shapes_fit(layer)
+    return _shapes_fit(found)
 
 
 def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
@@ -146,31 +153,36 @@ def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
     )
 
 
-def _shapes_fit(layer: LayerSpec) -> bool:
+def _shapes_fit(layer: Sequence[Block]) -> bool:
     """Return True if a layer's weights, biases and norms go together; torch raises the error for those that do not."""
-    states = len(layer.layer.attention.step.out.weight)  # width of hidden states
-    for residual in layer.parts.values():
-        assert residual is not None
-        spec = residual.part("step")
-        linears = {name: spec.layer.get_submodule(name) for name in LINEARS[type(spec.layer)]}
+    states = len(layer[0].linears["out"].weight)  # width of hidden states
+    for block in layer:
+        linears = dict(block.linears)
         if any(x.bias is not None and x.bias.shape != (len(x.weight),) for x in linears.values()):
             return False
-        norms = [residual.part(name).norm for name in ("before", "out", "after")]
-        if any(x is not None and x.shape != (states,) for norm in norms if norm for x in (norm.scale, norm.shift)):
-            return False
         last = linears.pop("down" if "down" in linears else "out").weight  # (width, inner)
+        norms = (block.before, states), (block.after, states), (block.inside, last.shape[1])
+        weights = [(x, width) for norm, width in norms if norm for x in (norm.scale, norm.shift) if x is not None]
+        if any(x.shape != (width,) for x, width in weights):
+            return False
         inner = {name: len(x.weight) for name, x in linears.items()}  # outputs of the products before the last one
         if len(last) != states or last.shape[1] != inner.get("up", inner.get("q")):
             return False
         if inner.get("gate", inner.get("up")) != inner.get("up") or inner.get("k") != inner.get("v"):
             return False
-        source = {"k", "v"} if residual is layer.parts.get("cross") else set()  # these read the source's states
+        source = {"k", "v"} if block.name == "cross" else set()  # these read the source's states
         if any(x.weight.shape[1] != states for name, x in linears.items() if name not in source):
             return False
         # queries share key heads evenly, and key heads are whole
-        if "k" in inner and (not inner["k"] or inner["q"] % inner["k"] or inner["k"] % spec.layer.head_width):
+        if "k" in inner and (not inner["k"] or inner["q"] % inner["k"] or inner["k"] % block.module.head_width):
             return False
     return True
+
+
+def _last(block: Block) -> StridedWeight:
+    """Return the last product of a block, with the norm that it reads through and what comes before the sum."""
+    linear = block.linears["down" if "down" in block.linears else "out"]
+    return _strided([linear], norm=block.inside, after=block.after, inner=block.inner, scale=block.scale)
 
 
 def _strided(linears: Sequence[Any], **options: Any) -> StridedWeight:

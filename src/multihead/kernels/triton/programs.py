@@ -28,6 +28,9 @@ def activate(x, ACT: tl.constexpr):
         x = tanh(x)
     elif ACT == 7:
         x = 1.0 / (1.0 + tl.exp(-x))
+    elif ACT == 8:
+        x = tl.where(x < 0.0, 0.0, x)
+        x = x * x
     return x
 
 
