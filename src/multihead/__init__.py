@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from .retrieval.index import Index
     from .sentences.cross import CrossEncoder
     from .sentences.encoder import SentenceEncoder
+    from .sentences.m3 import M3Encoder
+    from .sentences.multi_vector import MultiVectorEncoder
     from .sentences.quantization import quantize_embeddings
+    from .sentences.sparse import SparseEncoder
     from .tokenizers.tokenizer import Tokenizer
     from .training.arguments import Seq2SeqTrainingArguments, TrainingArguments
     from .training.callbacks import EarlyStoppingCallback, TrainerCallback
@@ -99,6 +102,8 @@ _HOMES = {
     "GenerationConfig": "generation.config",
     "Index": "retrieval.index",
     "LoraConfig": "adapters.config",
+    "M3Encoder": "sentences.m3",
+    "MultiVectorEncoder": "sentences.multi_vector",
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.logits.constraints",
     "PreTrainedModel": "modeling.pretrained",
@@ -106,6 +111,7 @@ _HOMES = {
     "SentenceEncoder": "sentences.encoder",
     "Seq2SeqTrainer": "training.trainer",
     "Seq2SeqTrainingArguments": "training.arguments",
+    "SparseEncoder": "sentences.sparse",
     "TextCallbackStreamer": "generation.streaming",
     "TextIteratorStreamer": "generation.streaming",
     "TextStreamer": "generation.streaming",

@@ -37,6 +37,9 @@ MODULES = (
     "sentence_*_config.json",
     "[0-9]*_*/config.json",
     "[0-9]*_*/sentence_*_config.json",
+    "artifact.metadata",
+    "colbert_linear.pt",
+    "sparse_linear.pt",
 )
 # Where older sentence encoders keep their transformer, all others have it right in their folder.
 HOME = "0_Transformer/"

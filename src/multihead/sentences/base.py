@@ -120,10 +120,19 @@ def config_positions(model: PreTrainedModel) -> int | None:
 
 
 def tokenize(
-    model: PreTrainedModel, tokenizer: Tokenizer, inputs: Sequence[Any], *, truncation: bool = True
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    inputs: Sequence[Any],
+    *,
+    truncation: bool = True,
+    most: int | None = None,
 ) -> TokenizedTexts:
-    """Tokenize texts or pairs of texts, cut to the tokenizer's limit. Raises InvalidInput if no token fits."""
-    limit = limit_of(model, tokenizer) if truncation else None
+    """Tokenize texts or pairs of texts, cut to the tokenizer's limit or to `most`.
+
+    Raises:
+        InvalidInput: no token fits.
+    """
+    limit = (limit_of(model, tokenizer) if most is None else most) if truncation else None
     limits = None if limit is None else {
         "max_length": limit, "stride": 0, "strategy": "longest_first", "direction": tokenizer.truncation_side
     }  # fmt: skip
@@ -141,9 +150,19 @@ def tokenize(
 
 
 def forward_batches(
-    model: PreTrainedModel, texts: TokenizedTexts, *, budget: int, most: int | None, show: bool
+    model: PreTrainedModel,
+    texts: TokenizedTexts,
+    *,
+    budget: int,
+    most: int | None,
+    show: bool,
+    run: Callable[..., Any] | None = None,
 ) -> Iterator[tuple[list[int], Any]]:
-    """Yield (numbers of texts, result of `model.run`) of each batch."""
+    """Yield (numbers of texts, result of `run`) of each batch.
+
+    Args:
+        run: (numbers of texts, lists of ids, token types or None) -> result; by default `model.run` of the last two.
+    """
     if budget < 1 or (most is not None and most < 1):
         raise InvalidInput("batch_size and token_budget are whole numbers from 1.")
     plan: Iterable[list[int]] = list(batches(texts.lengths, budget, most))
@@ -153,7 +172,8 @@ def forward_batches(
         plan = track(plan, "Batches")
     for numbers in plan:
         types = None if texts.token_types is None else [texts.token_types[n] for n in numbers]
-        yield numbers, model.run([texts.ids[n] for n in numbers], types)
+        ids = [texts.ids[n] for n in numbers]
+        yield numbers, model.run(ids, types) if run is None else run(numbers, ids, types)
 
 
 def convert_rows(x: Tensor, *, numpy: bool, tensor: bool) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
-from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
+from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption
 from ..hub import Want
 from ..hub.options import DownloadOptions
 from ..kernels.ragged import SequenceLayout
@@ -25,13 +25,13 @@ from ..tokenizers.tokenizer import Tokenizer
 from .base import TextEncoder, TokenizedTexts, convert_rows, forward_batches, load_transformer, tokenize
 from .folder import Folder, read_module, write_folder
 from .modules import Pooling, SentenceModule, unit_length
+from .prompts import Prompts
 from .similarity import similarity, to_vectors
 
 OUTPUTS = ("sentence_embedding", "token_embeddings")
-PROMPTS = {"query": "", "document": ""}
 
 
-class SentenceEncoder(TextEncoder):
+class SentenceEncoder(TextEncoder, Prompts):
     """Computes one embedding a text.
 
     Args:
@@ -64,12 +64,8 @@ class SentenceEncoder(TextEncoder):
             )
         self.steps, self.width = nn.ModuleList(steps), steps[-1].width
         self.steps.to(model.device, model.dtype)
-        self.prompts = {**PROMPTS, **(prompts or {})}
-        if default_prompt_name is not None and default_prompt_name not in self.prompts:
-            raise UnsupportedConfig(
-                f"default_prompt_name {default_prompt_name!r}: {nearest(default_prompt_name, self.prompts)}"
-            )
-        self.default_prompt_name, self.truncate_dim = default_prompt_name, truncate_dim
+        self.set_prompts(prompts, default_prompt_name)
+        self.truncate_dim = truncate_dim
         self.similarity_fn_name = similarity_fn_name or "cosine"
         similarity(self.similarity_fn_name)
         self.lowercases = False
@@ -104,7 +100,7 @@ class SentenceEncoder(TextEncoder):
         saved = folder.settings
         if saved.model_type not in (None, "SentenceTransformer"):
             raise UnsupportedConfig(f"{name} is saved as a {saved.model_type}, which computes no sentence embeddings.")
-        model, tokenizer = load_transformer(folder, str(name), _encoder_class, **options)
+        model, tokenizer = load_transformer(folder, str(name), encoder_class, **options)
         width = model.config.hidden_size
         steps: list[SentenceModule] = (
             [] if folder.steps is not None else [Pooling(width, _default_pooling(model.config))]
@@ -236,11 +232,12 @@ class SentenceEncoder(TextEncoder):
 
     def encode_query(self, sentences: str | Iterable[str], prompt_name: str | None = None, **options: Any) -> Any:
         """Run `encode` with the prompt named "query"."""
-        return self._encode_as(["query"], sentences, prompt_name, options)
+        return self.encode(sentences, self.name_of_prompt(["query"], prompt_name, options), **options)
 
     def encode_document(self, sentences: str | Iterable[str], prompt_name: str | None = None, **options: Any) -> Any:
         """Run `encode` with the prompt named "document", "passage" or "corpus"."""
-        return self._encode_as(["document", "passage", "corpus"], sentences, prompt_name, options)
+        names = ["document", "passage", "corpus"]
+        return self.encode(sentences, self.name_of_prompt(names, prompt_name, options), **options)
 
     def similarity(self, a: Any, b: Any) -> Tensor:
         """Return the similarity of each row of `a` to each row of `b`: (a, b). Distances are negative."""
@@ -266,31 +263,13 @@ class SentenceEncoder(TextEncoder):
         text_settings = {"max_seq_length": self.max_seq_length, "do_lower_case": self.lowercases}
         write_folder(root, self.steps, text_settings, settings)  # type: ignore[arg-type]
 
-    def _encode_as(self, names: Sequence[str], sentences: Any, prompt_name: str | None, options: dict[str, Any]) -> Any:
-        if prompt_name is None and options.get("prompt") is None:
-            prompt_name = next((name for name in names if name in self.prompts), None)
-        return self.encode(sentences, prompt_name, **options)
-
-    def prompt_text(self, name: str | None, prompt: str | None) -> str:
-        """Return the text before each sentence. Raises InvalidInput."""
-        if prompt is not None:
-            if name is not None:
-                raise InvalidInput("Give either prompt or prompt_name, not both.")
-            if not isinstance(prompt, str):
-                raise InvalidInput(f"A prompt is a string, not {type(prompt).__name__}.")
-            return prompt
-        name = self.default_prompt_name if name is None else name
-        if name is not None and name not in self.prompts:
-            raise InvalidInput(f"There is no prompt named {name!r}. {nearest(str(name), self.prompts)}")
-        return "" if name is None else self.prompts[name]
-
     def prompt_length(self, prompt: str) -> int:
         """Return the number of tokens of a prompt at the start of a text, without a final special token."""
         ids = tokenize(self.model, self.tokenizer, [prompt]).ids[0]
         return len(ids) - (bool(ids) and ids[-1] in self.tokenizer.all_special_ids)
 
 
-def _encoder_class(config: Config) -> type[PreTrainedModel]:
+def encoder_class(config: Config) -> type[PreTrainedModel]:
     """Return the class that computes hidden states. Raises UnsupportedConfig for an encoder-decoder."""
     found = AutoModelForTextEncoding.class_for(config)
     if issubclass(found, SequenceToSequence):

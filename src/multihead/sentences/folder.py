@@ -15,7 +15,7 @@ from ..checkpoints.key_map import mistyped
 from ..config import CONFIG_FILE, Size, parse_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from ..nn.empty import empty_weights
-from .modules import MODULES, SentenceModule, read_entry
+from .modules import EMBEDDING, MODULES, NAMES, SentenceModule, read_entry
 
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
@@ -23,8 +23,13 @@ TEXT_FILE = "sentence_bert_config.json"
 TEXT_FILES = [TEXT_FILE, *(f"sentence_{name}_config.json" for name in
                 ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"))]  # fmt: skip
 PACKAGE = "sentence_transformers."
-TASKS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits"}
-LOADERS = {"feature-extraction": "SentenceEncoder", "sequence-classification": "CrossEncoder"}
+PYLATE_DENSE = "pylate.models.Dense.Dense"  # a Dense of token embeddings
+TASKS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits", "fill-mask": "logits"}
+LOADERS = {
+    "feature-extraction": "SentenceEncoder",
+    "sequence-classification": "CrossEncoder",
+    "fill-mask": "SparseEncoder",
+}
 # Loading arguments of Transformers that change no result here.
 INERT = {"trust_remote_code", "attn_implementation", "low_cpu_mem_usage", "padding_side", "use_fast", "revision"}
 
@@ -36,6 +41,7 @@ class Settings:
     Args:
         prompts: name -> text before every sentence. default_prompt_name: used when a call names no prompt.
         similarity_fn_name: such as "cosine". truncate_dim: dimensions of an embedding to keep.
+        max_active_dims: weights of a sparse embedding to keep. entries: all entries of the file.
         activation_fn: dotted name of the activation of a cross-encoder's scores.
     """
 
@@ -43,20 +49,24 @@ class Settings:
     default_prompt_name: str | None = None
     similarity_fn_name: str | None = None
     truncate_dim: int | None = None
+    max_active_dims: int | None = None
     activation_fn: str | None = None
     model_type: str | None = None
+    entries: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Settings:
         """Read the entries of a file. Raises UnsupportedConfig for an entry of a wrong type, CorruptFile."""
         entries = read_json(path) if path.is_file() else {}
-        kinds = {"default_prompt_name": str, "similarity_fn_name": str, "truncate_dim": Size, "activation_fn": str}
+        kinds: dict[str, Any] = {"default_prompt_name": str, "similarity_fn_name": str, "activation_fn": str}
+        kinds |= {"truncate_dim": Size, "max_active_dims": Size}
         known = {name: read_entry(entries, name, kind | None, None, str(path)) for name, kind in kinds.items()}
         prompts = read_entry(entries, "prompts", dict | None, None, str(path)) or {}
         for name, text in prompts.items():
             if not isinstance(text, str | None):
                 raise UnsupportedConfig(f"{path}: the prompt {name!r} is {text!r}; it must be a text.")
-        return cls(prompts=prompts, model_type=read_entry(entries, "model_type", str | None, None, str(path)), **known)
+        kind = read_entry(entries, "model_type", str | None, None, str(path))
+        return cls(prompts=prompts, model_type=kind, entries=entries, **known)
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,13 @@ class Folder:
     settings: Settings = field(default_factory=Settings)
 
     @classmethod
-    def read(cls, root: Path, task: str = "feature-extraction") -> Folder:
-        """Read the description of a folder. `task` is the `transformer_task` that it must have.
+    def read(
+        cls, root: Path, task: str = "feature-extraction", known: Mapping[str, type[SentenceModule]] = MODULES
+    ) -> Folder:
+        """Read the description of a folder.
+
+        Args:
+            task: the `transformer_task` that it must have. known: classes of modules after the transformer.
 
         Raises:
             UnsupportedConfig: modules or text settings that are not supported. CorruptFile, UnsafeFile.
@@ -85,11 +100,11 @@ class Folder:
         if not (root / MODULES_FILE).is_file():
             return cls(root, root)
         with read_errors(root):
-            return cls._read(root, task)
+            return cls._read(root, task, known)
 
     @classmethod
-    def _read(cls, root: Path, task: str) -> Folder:
-        rows = _rows(root / MODULES_FILE)
+    def _read(cls, root: Path, task: str, known: Mapping[str, type[SentenceModule]]) -> Folder:
+        rows = _rows(root / MODULES_FILE, known)
         kinds = [kind for kind, _ in rows]
         if kinds[:1] != ["Transformer"] or "Transformer" in kinds[1:]:
             raise UnsupportedConfig(
@@ -101,7 +116,7 @@ class Folder:
             raise ModelNotFound(f"{root / MODULES_FILE} names the folder {transformer.name!r}, which does not exist.")
         path = next((p for name in TEXT_FILES if (p := transformer / name).is_file()), transformer / TEXT_FILE)
         text_settings = read_json(path) if path.is_file() else {}
-        _check_text_settings(text_settings, path, task)
+        _check_text_settings(text_settings, path, task, lengths="MultiVectorMask" in known)
         return cls(root, transformer, tuple(rows[1:]), text_settings, Settings.read(root / SETTINGS_FILE))
 
     def arguments(self, *names: str) -> dict[str, Any]:
@@ -109,7 +124,7 @@ class Folder:
         return {k: v for name in names for k, v in (self.text_settings.get(name) or {}).items()}
 
 
-def _rows(path: Path) -> list[tuple[str, Path]]:
+def _rows(path: Path, known: Mapping[str, Any]) -> list[tuple[str, Path]]:
     """Return (class, folder) of each module. Raises CorruptFile."""
     rows = parse_json(path)
     if not isinstance(rows, list) or not all(
@@ -117,14 +132,18 @@ def _rows(path: Path) -> list[tuple[str, Path]]:
         for row in rows
     ):
         raise CorruptFile(f"{path} must be a list of modules, each with a type and a path.")
-    return [(_kind(row["type"], path), _inside(path, row.get("path", ""))) for row in rows]
+    return [(_kind(row["type"], path, ["Transformer", *known]), _inside(path, row.get("path", ""))) for row in rows]
 
 
-def _kind(name: str, path: Path) -> str:
+def _kind(name: str, path: Path, known: list[str]) -> str:
     """Return the class name of a module. Raises UnsupportedConfig if it is not supported."""
     last = name.rpartition(".")[2]
-    known = ["Transformer", *MODULES]
-    if not name.startswith(PACKAGE) or last not in known:
+    if last == "MLMTransformer" and "SpladePooling" in known:  # its name in older folders
+        last = "Transformer"
+    if not (name.startswith(PACKAGE) or name == PYLATE_DENSE) or last not in known:
+        loader = {"SpladePooling": "SparseEncoder", "MultiVectorMask": "MultiVectorEncoder"}.get(last)
+        if loader is not None:
+            raise UnsupportedConfig(f"{path} has a {last}: load the folder with {loader}.")
         raise UnsupportedConfig(f"{path}: modules of the type {name!r} are not computed here. {nearest(last, known)}")
     return last
 
@@ -137,8 +156,12 @@ def _inside(path: Path, name: str) -> Path:
     return path.parent.joinpath(*parts)
 
 
-def _check_text_settings(settings: Mapping[str, Any], path: Path, task: str) -> None:
-    """Raise UnsupportedConfig for settings of texts or of the transformer that are not supported."""
+def _check_text_settings(settings: Mapping[str, Any], path: Path, task: str, *, lengths: bool) -> None:
+    """Raise UnsupportedConfig for settings of texts or of the transformer that are not supported.
+
+    Args:
+        lengths: whether queries and documents may have lengths of their own.
+    """
     read_entry(settings, "max_seq_length", Size | None, None, str(path))
     read_entry(settings, "do_lower_case", bool | None, None, str(path))
     own_task = read_entry(settings, "transformer_task", str | None, None, str(path)) or task
@@ -156,28 +179,43 @@ def _check_text_settings(settings: Mapping[str, Any], path: Path, task: str) -> 
             unknown = set(value) - INERT - ({"dtype", "torch_dtype"} if name.startswith("model_") else set())
             if unknown:
                 raise UnsupportedConfig(f"{path}: {name} has {', '.join(sorted(unknown))}, not known here.")
-        elif name in ("query_expansion", "query_length", "document_length") and value is not None:
+        elif name in ("query_expansion", "query_length", "document_length") and value is not None and not lengths:
             raise UnsupportedConfig(f"{path}: {name} is {value!r}, which is not supported.")
 
 
-def read_module(kind: str, folder: Path, width: int) -> SentenceModule:
+def read_module(
+    kind: str,
+    folder: Path,
+    width: int,
+    known: Mapping[str, type[SentenceModule]] = MODULES,
+    level: str = EMBEDDING,
+) -> SentenceModule:
     """Load a module with its weights.
+
+    Args:
+        known: classes of modules. level: name of what the module reads and writes.
 
     Raises:
         ModelNotFound: no folder, or no weights. UnsupportedConfig: entries of its config.json.
         CheckpointMismatch: weights of other names or shapes.
     """
     with read_errors(folder):
-        return _read_module(kind, folder, width)
+        return _read_module(kind, folder, width, known, level)
 
 
-def _read_module(kind: str, folder: Path, width: int) -> SentenceModule:
+def _read_module(
+    kind: str, folder: Path, width: int, known: Mapping[str, type[SentenceModule]], level: str
+) -> SentenceModule:
     path = folder / CONFIG_FILE
     if not path.is_file() and kind != "Normalize":  # Normalize has no entries, and older folders of it are empty
         raise ModelNotFound(f"{folder.parent} has no {folder.name}/{CONFIG_FILE}, which {MODULES_FILE} names.")
     entries = read_json(path) if path.is_file() else {}
+    if level != EMBEDDING:  # the class checks names that differ
+        if any(entries.get(name) == EMBEDDING for name in NAMES):
+            raise UnsupportedConfig(f"{path}: a module of {EMBEDDING} among modules of {level} is not computed here.")
+        entries = {k: v for k, v in entries.items() if k not in NAMES or v != level}
     with empty_weights():  # until its shapes are compared with the stored ones
-        module = MODULES[kind].read(entries, width, str(path))
+        module = known[kind].read(entries, width, str(path))
     if not module.has_weights:
         return module
     checkpoint = open_checkpoint(folder)
@@ -198,18 +236,28 @@ def _read_module(kind: str, folder: Path, width: int) -> SentenceModule:
 
 
 def write_folder(
-    root: Path, modules: Iterable[SentenceModule], text_settings: Mapping[str, Any], settings: Mapping[str, Any]
+    root: Path,
+    modules: Iterable[SentenceModule],
+    text_settings: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    level: str = EMBEDDING,
 ) -> None:
-    """Write modules.json, both settings files and a folder for each module; the transformer is in `root` itself."""
+    """Write modules.json, both settings files and a folder for each module; the transformer is in `root` itself.
+
+    Args:
+        level: name of what the modules read and write.
+    """
     rows: Any = [{"idx": 0, "name": "0", "path": "", "type": f"{PACKAGE}models.Transformer"}]
     for number, module in enumerate(modules, 1):
         kind = type(module).__name__
         folder = root / f"{number}_{kind}"
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG_FILE, module.entries())
+        names = {} if level == EMBEDDING or not module.maps_vectors else dict.fromkeys(NAMES, level)
+        write_json(folder / CONFIG_FILE, {**module.entries(), **names})
         if module.has_weights:
             save_tensors(folder, {n: p.detach().cpu().contiguous() for n, p in module.named_parameters()})
-        rows.append({"idx": number, "name": str(number), "path": folder.name, "type": f"{PACKAGE}models.{kind}"})
+        place = f"{PACKAGE}{module.package}.{kind}"
+        rows.append({"idx": number, "name": str(number), "path": folder.name, "type": place})
     write_json(root / TEXT_FILE, text_settings)
     write_json(root / SETTINGS_FILE, settings)
     write_json(root / MODULES_FILE, rows)

@@ -31,6 +31,7 @@ LEGACY = {  # switches of older folders instead of pooling_mode
     "pooling_mode_lasttoken": "lasttoken",
 }
 EMBEDDING = "sentence_embedding"
+NAMES = ("module_input_name", "module_output_name")  # entries that name what a module reads and writes
 ACTIVATIONS = ("ELU", "GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SELU", "Sigmoid", "SiLU", "Softplus", "Tanh")
 
 
@@ -44,12 +45,12 @@ def read_entry(entries: Entries, name: str, hint: Any, default: Any, where: str)
 
 def check_entries(entries: Entries, where: str, *known: str) -> None:
     """Raise UnsupportedConfig for unknown entries, and for inputs or outputs that are no embeddings."""
-    for name in ("module_input_name", "module_output_name"):
+    for name in NAMES:
         if entries.get(name) not in (None, EMBEDDING):
             raise UnsupportedConfig(
                 f"{where}: {name} is {entries[name]!r}; only modules from {EMBEDDING} to {EMBEDDING} are supported."
             )
-    unknown = set(entries) - {*known, "module_input_name", "module_output_name"}
+    unknown = set(entries) - {*known, *NAMES}
     if unknown:
         raise UnsupportedConfig(
             f"{where}: {', '.join(sorted(unknown))}: not known here, so the numbers could be wrong."
@@ -79,9 +80,12 @@ class SentenceModule(nn.Module):
 
     Attributes:
         has_weights: whether its folder has weights. width: of its output.
+        package: where the class is in sentence-transformers. maps_vectors: whether it maps vectors to vectors.
     """
 
     has_weights: ClassVar[bool] = False
+    package: ClassVar[str] = "models"
+    maps_vectors: ClassVar[bool] = True
     width: int
 
     @classmethod
