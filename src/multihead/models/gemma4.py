@@ -78,11 +78,7 @@ class Gemma4TextConfig(GemmaConfig):
         used = {kind: self.rope.get(kind) for kind in self.kinds}
         if not all(isinstance(rope, dict) for rope in used.values()):
             raise UnsupportedConfig(f"rope_parameters must hold an object for each of {sorted(used)}, not {self.rope}.")
-        if not 0 <= self.num_kv_shared_layers <= self.num_hidden_layers:
-            raise UnsupportedConfig(f"num_kv_shared_layers is {self.num_kv_shared_layers}.")
-        own = self.kinds[: self.first_shared]
-        if missing := set(self.kinds) - set(own):
-            raise UnsupportedConfig(f"No layer of type {sorted(missing)} has keys that later ones could share.")
+        check_shared(self)
         if self.enable_moe_block and not (self.num_experts and self.top_k_experts and self.moe_intermediate_size):
             raise UnsupportedConfig("enable_moe_block needs num_experts, top_k_experts and moe_intermediate_size.")
 
@@ -107,11 +103,21 @@ class Gemma4TextConfig(GemmaConfig):
         return self.num_hidden_layers - self.num_kv_shared_layers
 
 
+def check_shared(config: Any) -> None:
+    """Raise UnsupportedConfig where a layer would read keys and values that no earlier one has."""
+    if not 0 <= config.num_kv_shared_layers <= config.num_hidden_layers:
+        raise UnsupportedConfig(
+            f"num_kv_shared_layers is {config.num_kv_shared_layers}, of {config.num_hidden_layers} layers."
+        )
+    if missing := set(config.kinds) - set(config.kinds[: config.first_shared]):
+        raise UnsupportedConfig(f"No layer of type {sorted(missing)} has keys that later ones could share.")
+
+
 def norm(config: Any) -> WideRMSNorm:
     return WideRMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-def attention(config: Gemma4TextConfig, i: int, positions: Rotary) -> Attention:
+def attention(config: Any, i: int, positions: Rotary) -> Attention:
     kind, first, both = config.kinds[i], config.first_shared, config.use_bidirectional_attention == "all"
     # The reference's window both ways counts one token more to each side than half of it.
     full, window = kind == FULL, config.sliding_window // 2 + 2 if both else config.sliding_window
@@ -187,6 +193,19 @@ def build(config: Gemma4TextConfig) -> Stack:
     return stack
 
 
+PER_LAYER: Rows = {
+    "embed.table": "embed_tokens_per_layer",
+    "embed.projection": "per_layer_model_projection",
+    "embed.per_layer_norm": "per_layer_projection_norm",
+}
+
+
+def unread(config: Any) -> tuple[str, ...]:
+    """Return patterns of the keys and values of layers that read others', which files have all the same."""
+    shared = "|".join(map(str, range(config.first_shared, config.num_hidden_layers)))
+    return (rf"layers\.({shared})\.self_attn\.[kv]_(proj|norm)\.",) if shared else ()
+
+
 def expert_rows(config: Gemma4TextConfig) -> Rows:
     """Return the rows of the experts, whose matrices lie in two tensors of a layer."""
     ours, sizes = "layers.*.ffn.step", (config.moe_intermediate_size or 0,) * 2
@@ -211,9 +230,7 @@ def keys(config: Gemma4TextConfig) -> KeyMap:
     without: tuple[str, ...] = ()
     if config.hidden_size_per_layer_input:
         own |= {
-            "embed.table": "embed_tokens_per_layer",
-            "embed.projection": "per_layer_model_projection",
-            "embed.per_layer_norm": "per_layer_projection_norm",
+            **PER_LAYER,
             "layers.*.extra.step.gate": "layers.*.per_layer_input_gate",
             "layers.*.extra.step.out": "layers.*.per_layer_projection",
             "layers.*.extra.out": "layers.*.post_per_layer_input_norm",
@@ -222,9 +239,7 @@ def keys(config: Gemma4TextConfig) -> KeyMap:
         own |= expert_rows(config)
         without = ("layers.*.ffn.before", *(f"layers.*.ffn.step.{name}" for name in ("gate", "up", "down")))
     table = llama.keys(config, own, without)
-    shared = "|".join(map(str, range(config.first_shared, config.num_hidden_layers)))
-    unread = rf"layers\.({shared})\.self_attn\.[kv]_(proj|norm)\."  # files have them all the same
-    return replace(table, ignored=(*table.ignored, unread) if shared else table.ignored)
+    return replace(table, ignored=(*table.ignored, *unread(config)))
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(

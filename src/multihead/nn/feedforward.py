@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 from torch import Tensor, nn
 
 from .activations import activation
-from .weights import Dropout, Linear
+from .weights import Dropout, Linear, round_like
 
 
 class FeedForward(nn.Module):
@@ -65,3 +67,21 @@ class GatedFeedForward(nn.Module):
             return self.down(self.dropout(self.act(self.gate(x)) * self.up(x)))
         gate, out = self.scales
         return self.down(self.dropout(self.act(self.gate(x) * gate) * self.up(x))) * out
+
+
+class SparseGatedFeedForward(GatedFeedForward):
+    """Gated feed-forward whose gates are cut at a quantile of a normal distribution (Gemma 3n).
+
+    Args:
+        sparsity: share of the gates that would be zero if they were normally distributed, above 0 and below 1.
+    """
+
+    def __init__(self, width: int, inner: int, act: str, sparsity: float) -> None:
+        super().__init__(width, inner, act)
+        self.deviations = NormalDist().inv_cdf(sparsity)  # above the mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate(x)  # (tokens, inner)
+        spread = gate.std(-1, keepdim=True, unbiased=False) * round_like(gate, self.deviations)  # (tokens, 1)
+        gate = (gate - (gate.mean(-1, keepdim=True) + spread)).relu()
+        return self.down(self.dropout(self.act(gate) * self.up(x)))

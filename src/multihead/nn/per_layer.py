@@ -55,6 +55,8 @@ class PerLayerEmbeddings(Embeddings):
         if ids is None and not self.searched:
             return projected
         ids = self._search(x) if ids is None else ids  # (tokens,)
+        if not self.searched:  # tokens past this table's end have its first row
+            ids = ids.masked_fill(ids >= self.table.num_embeddings, 0)
         check_ids(ids, self.table.num_embeddings, "input id", "per-layer vocabulary")
         return (projected + self.table(ids).view_as(projected)) * self.scales[1]
 

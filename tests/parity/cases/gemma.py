@@ -38,6 +38,18 @@ def gemma4(name: str, ends: tuple[str, ...] = ("ForCausalLM",), stem: str = "Gem
     return Case(name, of(f"{stem}Text", **sizes), ends, stem=stem, altered=scaled)
 
 
+THREE_N = {
+    "num_hidden_layers": 6, "layer_types": SHARED["layer_types"], "num_kv_shared_layers": 3, "head_dim": 8,
+    "sliding_window": 4, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 90, "laurel_rank": 5,
+    "activation_sparsity_pattern": [0.8, 0.6, 0.0, 0.0, 0.0, 0.0],
+}  # fmt: skip
+
+
+def gemma3n(name: str, ends: tuple[str, ...] = ("ForCausalLM",), **changes: Any) -> Case:
+    # The reference shows states of all streams first, and one stream's is not a layer's.
+    return Case(name, of("Gemma3nText", **{**THREE_N, **changes}), ends, stem="Gemma3n", hidden=False)
+
+
 CASES = (
     gemma4("gemma4", TEXT, final_logit_softcapping=5.0),
     gemma4("gemma4-shared-keys", **SHARED, use_double_wide_mlp=True),
@@ -45,4 +57,12 @@ CASES = (
     gemma4("gemma4-experts", **EXPERTS),
     gemma4("gemma4-both-ways", ("TextModel",), use_bidirectional_attention="all"),
     gemma4("gemma4-unified", TEXT, "Gemma4Unified", attention_k_eq_v=True, num_global_key_value_heads=1),
+    gemma3n("gemma3n", TEXT),
+    gemma3n(
+        "gemma3n-third-stream",
+        altup_active_idx=2,
+        altup_correct_scale=False,
+        num_kv_shared_layers=0,
+        intermediate_size=[50, 40, 30, 50, 40, 30],
+    ),
 )

@@ -100,6 +100,9 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
             ("Gemma3TextForSequenceClassification", "ForSequenceClassification"),
         ),
     ),
+    "gemma3n_text": Entry(
+        "gemma3n", "Gemma3n", others=(("Gemma3nTextConfig", "Config"), ("Gemma3nTextModel", "Model"))
+    ),
     "gemma4_text": Entry("gemma4", "Gemma4", others=(("Gemma4TextConfig", "Config"), ("Gemma4TextModel", "Model"))),
     "gemma4_unified_text": Entry(
         "gemma4",

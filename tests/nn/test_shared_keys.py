@@ -1,0 +1,66 @@
+"""Layers that read the keys and values of an earlier layer: stored once, and right when layers are computed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import multihead
+from multihead.nn.cache.layer_cache import EmptyLayerCache, KVLayerCache
+from multihead.nn.stack import set_gradient_checkpointing
+
+SIZES = {
+    "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6, "num_kv_shared_layers": 3,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention", "full_attention"],
+    "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 60, "eos_token_id": None,
+}  # fmt: skip
+
+
+@pytest.fixture(params=["Gemma4ForCausalLM", "Gemma3nForCausalLM"])
+def model(request: Any) -> Any:
+    torch.manual_seed(0)
+    kind = getattr(multihead, request.param)
+    own = {"global_head_dim": 12} if request.param.startswith("Gemma4") else {"laurel_rank": 4}
+    model = kind(kind.architecture.config(**SIZES, **own)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def test_layers_that_read_others_keys_store_none(model):
+    kinds = [type(memory) for memory in model.backbone.memories()]
+    assert kinds == [KVLayerCache] * 2 + [EmptyLayerCache] * 3
+
+
+def test_recomputed_layers_have_the_same_gradients(model):
+    ids, found = torch.arange(5, 40).view(5, 7), []
+    for whether in (False, True):
+        set_gradient_checkpointing(model, whether)
+        model.zero_grad()
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_forks_prefixes_and_cut_back_texts_are_those_of_whole_passes(model):
+    prompt = [5 + n % 50 for n in range(0, 40 * 7, 7)]  # longer than a block, and than the window
+    options = {"do_sample": False, "max_new_tokens": 8, "min_new_tokens": 8}
+    expected = []
+    for text in (prompt, [*prompt, 9]):
+        ids = torch.tensor([text])
+        for _ in range(8):  # without a cache
+            with torch.no_grad():
+                ids = torch.cat([ids, model(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+        expected.append(ids[0, len(text) :].tolist())
+    for text, tokens in zip((prompt, [*prompt, 9]), expected, strict=True):
+        assert model.generate([text], **options)[0, len(text) :].tolist() == tokens
+        # Guesses from the prompt are read ahead and cut back.
+        assert model.generate([text], **options, prompt_lookup_num_tokens=3)[0, len(text) :].tolist() == tokens
+    both = model.generate([[*prompt, 9]] * 2, **options, num_beams=2)
+    alone = model.generate([[*prompt, 9]], **options, num_beams=2)
+    assert both.tolist() == alone.tolist() * 2
