@@ -299,6 +299,33 @@ class SlicePart(Slice):
 
 
 @dataclass(frozen=True)
+class RowBlock(Slice):
+    """Rows of a matrix that holds those of all experts one after the other (DBRX).
+
+    Args:
+        transposed: ours are columns of them.
+    """
+
+    transposed: bool = False
+
+    @property
+    def by_rows(self) -> bool:
+        return not self.transposed
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].shape[0] % self.count:
+            return stored[0]  # reported with its shape
+        rows = stored[0].unflatten(0, (self.count, -1))[self.number]
+        return rows.T if self.transposed else rows
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        rows = ours.T if self.transposed else ours
+        stored = rows.new_zeros(self.count * rows.shape[0], rows.shape[1]) if stored is None else stored
+        stored.unflatten(0, (self.count, -1))[self.number].copy_(rows)
+        return stored
+
+
+@dataclass(frozen=True)
 class Woven(Source):
     """Experts' interleaved gate and up, (count, width, 2 inner) or (count, 2 inner), stored as two transposed tensors.
 
@@ -351,3 +378,18 @@ class Interleaved(Source):
         parts = heads.split((first, rotated, heads.shape[1] - first - rotated), 1)
         moved = torch.cat([parts[0], move(parts[1]), parts[2]], 1)
         return moved.flatten(0, 1).transpose(0, self.axis)
+
+
+@dataclass(frozen=True)
+class Halves(Interleaved):
+    """Channels stored as two halves, of which ours come in turns (the privacy filter's gates and ups)."""
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return super().write(stored[0], None)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return super().read(ours)

@@ -29,6 +29,14 @@ def collected_scores(into: list[Tensor] | None) -> Iterator[None]:
         _SEEN.reset(token)
 
 
+def noted(scores: Tensor) -> Tensor:
+    """Return router scores (tokens, experts), which whoever collects them has got."""
+    seen = _SEEN.get()
+    if seen is not None:
+        seen.append(scores)
+    return scores
+
+
 class ExpertList(nn.ModuleList):
     """Experts that are separate modules."""
 
@@ -129,11 +137,7 @@ class RoutedExperts(nn.Module):
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and expert indices, (tokens, chosen) each."""
-        scores = self.scores(x)  # (tokens, experts)
-        seen = _SEEN.get()
-        if seen is not None:
-            seen.append(scores)
-        return self.rule(scores)
+        return self.rule(noted(self.scores(x)))
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the router's scores, (tokens, experts)."""
@@ -170,6 +174,17 @@ class LatentExperts(RoutedExperts):
         return self.widen(self.mix(self.narrow(x), *self.route(x)))
 
 
+class Biased(nn.Module):
+    """A step with a bias on its result (JetMoE)."""
+
+    def __init__(self, step: nn.Module, width: int) -> None:
+        super().__init__()
+        self.step, self.bias = step, nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x) + self.bias  # (tokens, width)
+
+
 class SharedExpert(nn.Module):
     """Routed experts plus one expert that every token passes.
 
@@ -192,12 +207,17 @@ class SharedExpert(nn.Module):
         return both if self.scale == 1.0 else both * self.scale
 
 
-def softmax_top_k(chosen: int, *, normalized: bool) -> Rule:
-    """Softmax over all experts, then top-k; `normalized` makes the weights sum to 1 (Mixtral, arXiv:2401.04088)."""
+def softmax_top_k(chosen: int, *, normalized: bool, power: float = 1.0) -> Rule:
+    """Softmax over all experts, then top-k; `normalized` makes the weights sum to 1 (Mixtral, arXiv:2401.04088).
+
+    Args:
+        power: of the norm that is 1 then (DBRX).
+    """
 
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
         weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)  # (tokens, chosen) each
-        return weights / weights.sum(-1, keepdim=True) if normalized else weights, experts
+        total = weights.sum(-1, keepdim=True) if power == 1.0 else weights.norm(power, -1, keepdim=True)
+        return weights / total if normalized else weights, experts
 
     return rule
 

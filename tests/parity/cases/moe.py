@@ -9,13 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import transformers
 
-from ..case import Case
-from .decoders import ALTERNATING, FEW, LONG
+from ..case import WORDS, Case
+from .decoders import ALTERNATING, FEW, LONG, YARN
 from .experts import EXPERTS, balanced, of
 
 GLM = {"n_routed_experts": 6, "first_k_dense_replace": 1, "head_dim": 8, **EXPERTS}
 LATENT = {"kv_lora_rank": 20, "q_lora_rank": 28, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 14}
+
+
+def dbrx(**changes: Any) -> Any:
+    attention = {"kv_n_heads": 2, "clip_qkv": 0.6, "rope_theta": 10000.0}
+    experts = {"ffn_hidden_size": 50, "moe_num_experts": 5, "moe_top_k": 2, **changes}
+    sizes = {"vocab_size": WORDS, "d_model": 48, "n_layers": 3, "n_heads": 6, "max_seq_len": 64}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    return lambda: transformers.DbrxConfig(attn_config=attention, ffn_config=experts, **sizes, **tokens)
 
 
 def corrected(model: Any, end: str) -> None:
@@ -159,4 +168,16 @@ CASES = (
     ),
     Case("laguna-gates-by-channel", of("Laguna", num_experts=5, head_dim=8, gating="per-element", **EXPERTS),
          ("ForCausalLM",), altered=corrected),
+    Case("hunyuan-moe", of("HunYuanMoEV1", num_experts=5, moe_topk=[2, 1, 3], head_dim=8, attention_bias=True),
+         (*FEW, "ForSequenceClassification"), absolute=True),
+    Case("jetmoe", of("JetMoe", kv_channels=8, num_local_experts=5, rms_norm_eps=1e-3, tie_word_embeddings=False),
+         (*FEW, "ForSequenceClassification")),
+    Case("dbrx", dbrx(moe_normalize_expert_weights=2.0), FEW),
+    Case(
+        "privacy-filter",
+        of("OpenAIPrivacyFilter", num_local_experts=5, num_experts_per_tok=2, head_dim=8, sliding_window=2,
+           rope_parameters={**YARN, "truncate": False}, swiglu_limit=1.5),
+        ("Model", "ForTokenClassification"),
+        tolerance=5e-5,
+    ),
 )  # fmt: skip
