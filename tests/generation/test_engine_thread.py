@@ -18,6 +18,7 @@ from multihead.errors import InvalidInput, MemoryFull, ScoresNotFinite, Unsuppor
 from multihead.generation.abandonment import Abandoned, Abandonment
 from multihead.generation.engine_thread import EngineStopped, EngineThread, NewToken, PromptRead
 from multihead.generation.generate import generate_tokens
+from multihead.generation.prompt_salt import prompt_salt
 from multihead.generation.strategies.base import Extras
 
 from ..parity.case import reference
@@ -308,6 +309,21 @@ def test_prompts_of_another_salt_share_nothing(llama):
         one.wait()
         known.append(one.prompt.cached_tokens)
     assert known == [0, 0, 96, 0]
+
+
+def test_generate_shares_prompts_under_one_salt_alone(llama):
+    text = words(random.Random(8), 100)
+
+    def found(salt):
+        before = llama.statistics.prefix_hits
+        with prompt_salt(salt):
+            generate_tokens(llama.model, [text], config(3))
+        return llama.statistics.prefix_hits - before
+
+    assert found(b"a") == 0
+    assert found(b"b") == 0
+    assert found(b"") == 0
+    assert found(b"a") == 96  # whole blocks of 32
 
 
 def test_what_is_idle_gives_room_to_what_runs(plain):

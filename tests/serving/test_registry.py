@@ -14,6 +14,7 @@ import pytest
 
 from multihead.serving.errors import ApiError
 from multihead.serving.models import registry
+from multihead.serving.models.memory import file_bytes
 from multihead.serving.models.registry import ModelRegistry
 from multihead.serving.request_info import RequestInfo, _current
 from multihead.serving.settings import ModelSettings, ServerSettings
@@ -221,3 +222,14 @@ def test_reloads_at_once_load_one_after_the_other(bert: Path) -> None:
         await models.close()
 
     asyncio.run(go())
+
+
+def test_weights_that_a_folder_has_in_two_formats_are_counted_once(bert: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    shutil.copytree(bert, folder)
+    before = file_bytes(str(folder))
+    assert before == (folder / "model.safetensors").stat().st_size
+    (folder / "pytorch_model.bin").write_bytes(bytes(before))
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(bytes(100))
+    assert file_bytes(str(folder)) == before + 100

@@ -30,6 +30,7 @@ from .engine_request import Ended, EngineRequest, Event, NewToken, PromptRead
 from .generate import submit_job
 from .hosts import attach_host, detach_host
 from .logits.grammar import FORMS
+from .prompt_salt import current_salt
 from .strategies.base import GenerationJob
 
 __all__ = ["Ended", "EngineRequest", "EngineStopped", "EngineThread", "Event", "NewToken", "PromptRead"]
@@ -172,7 +173,7 @@ class EngineThread:
         """Queue a job of `run_jobs`."""
         if job.listener is not None:
             job.listener = RelayedListener(job.listener, box)
-        self._put(partial(self._submit_job, key, job, box, number))
+        self._put(partial(self._submit_job, key, job, box, number, current_salt()))
 
     def load_adapter(self, name: str, source: str | os.PathLike[str]) -> None:
         """Load a LoRA adapter for requests that name it; the model itself computes as before.
@@ -337,9 +338,9 @@ class EngineThread:
             return
         self._tasks[request] = Task(job, running, partial(deliver, request))
 
-    def _submit_job(self, key: object, job: GenerationJob, box: Box, number: int) -> None:
+    def _submit_job(self, key: object, job: GenerationJob, box: Box, number: int, salt: bytes) -> None:
         try:
-            running = submit_job(self._running_engine, job)
+            running = submit_job(self._running_engine, job, salt)
         except Exception as error:
             box.put((number, error))
             return

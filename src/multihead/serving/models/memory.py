@@ -24,5 +24,12 @@ def file_bytes(source: str) -> int:
         root = Path(resolve(source, (Want.CONFIG, Want.WEIGHTS)))
     except MultiheadError:
         return 0
-    files = [root] if root.is_file() else [path for path in root.rglob("*") if path.suffix in WEIGHTS]
-    return sum(path.stat().st_size for path in files)
+    if root.is_file():
+        return root.stat().st_size
+    # the same weights often lie in a folder twice: a load reads the first kind
+    kinds: dict[tuple[Path, str], int] = {}
+    for path in root.rglob("*"):
+        if path.suffix in WEIGHTS:
+            kinds[path.parent, path.suffix] = kinds.get((path.parent, path.suffix), 0) + path.stat().st_size
+    firsts = {folder: min((kind for at, kind in kinds if at == folder), key=WEIGHTS.index) for folder, _ in kinds}
+    return sum(kinds[place] for place in firsts.items())

@@ -14,6 +14,7 @@ from ..._version import __version__
 from ...errors import InvalidInput
 from ...generation.abandonment import Abandonment
 from ...generation.engine_thread import EngineThread
+from ...generation.prompt_salt import prompt_salt
 from ...pipelines.base import Pipeline
 from ...pipelines.catalog import LANGUAGE_PAIR, TASKS, canonical_name
 from ...pipelines.pipeline import pipeline
@@ -22,6 +23,7 @@ from ...pipelines.translation.pipeline import TranslationPipeline
 from ..admission import Admission
 from ..errors import ApiError
 from ..mailbox import Mailbox
+from ..request_info import current_request
 from ..settings import ModelSettings, ServerSettings
 from ..token_texts import TokenTexts
 from .batcher import Batcher, BatchStats
@@ -162,10 +164,11 @@ class ServedModel:
 
     async def in_writer(self, work: Callable[[], T]) -> T:
         """Return the result of a pipeline that generates, computed in a thread; cancelling ends it within a step."""
-        abandonment = Abandonment()
+        abandonment, request = Abandonment(), current_request()
+        salt = b"" if request is None or request.key is None else request.key.salt
 
         def watched() -> T:
-            with abandonment.watch():
+            with abandonment.watch(), prompt_salt(salt):
                 return work()
 
         try:
