@@ -32,10 +32,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
-from http_load import LoadResult, run_chats, run_embeddings
+from http_load import LoadResult, run_chats, run_embeddings, run_whole_chats
 from multihead import AutoModelForCausalLM, AutoTokenizer, hub
 from multihead.pipelines.defaults import MINILM, SMOLLM2
 from peers import machine
@@ -235,7 +236,7 @@ def summary(found: Mapping[str, Mapping[int, Sequence[LoadResult]]]) -> dict[str
 
 
 def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare tokens a second over HTTP with those of the engine alone, in turns, with the same prompts."""
+    """Compare tokens a second over HTTP, in streams and whole, with those of the engine alone, in turns."""
     from multihead.generation.generate import generate_tokens
     from multihead.pipelines.pipeline import pipeline
 
@@ -246,7 +247,7 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     out: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, running(peer, Path(name)) as base:
         for level in arguments.levels:
-            rates: tuple[list[float], list[float]] = [], []
+            rates: tuple[list[float], list[float], list[float]] = [], [], []
             for turn in range(arguments.runs + 1):
                 chats = prompts.take(max(level, 4))
                 time.sleep(arguments.pause)
@@ -255,13 +256,20 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
                 alone = sum(map(len, tokens)) / (time.perf_counter() - begin)
                 time.sleep(arguments.pause)
                 over = asyncio.run(run_chats(base, [chat_body(peer, chat) for chat in chats], level)).rate
-                if turn:  # the first one warms both
-                    rates[0].append(alone)
-                    rates[1].append(over)
+                time.sleep(arguments.pause)
+                bodies = [chat_body(peer, chat) for chat in prompts.take(len(chats))]  # the server knows the others
+                whole = asyncio.run(run_whole_chats(base, bodies, level))
+                if turn:  # the first one warms all
+                    for rate, found in zip(rates, (alone, over, whole), strict=True):
+                        rate.append(found)
             medians = [statistics.median(each) for each in rates]
-            print(f"{level:3} chats: engine alone {medians[0]:.1f}, server {medians[1]:.1f} tokens/s: "
-                  f"{medians[1] / medians[0]:.3f}", flush=True)  # fmt: skip
-            out[str(level)] = {"engine": medians[0], "server": medians[1], "ratio": medians[1] / medians[0]}
+            streamed, unstreamed = (statistics.median(map(truediv, each, rates[0])) for each in rates[1:])
+            print(f"{level:3} chats: engine alone {medians[0]:.1f}, server {medians[1]:.1f} tokens/s: {streamed:.3f}; "
+                  f"answers as a whole {medians[2]:.1f}: {unstreamed:.3f}", flush=True)  # fmt: skip
+            out[str(level)] = {
+                "engine": medians[0], "server": medians[1], "ratio": streamed, "whole": medians[2],
+                "ratio of whole": unstreamed,
+            }  # fmt: skip
     return out
 
 

@@ -166,6 +166,7 @@ def test_logprobs_are_finite_where_a_token_cannot_come(client):
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"truncate_prompt_tokens": 9999}, "truncate_prompt_tokens"),
         ({"stop_token_ids": [-1]}, "stop_token_ids"),
+        ({"repetition_penalty": 5e-324}, "repetition_penalty"),
         ({"unheard": 1}, "unheard"),
     ],
 )

@@ -50,6 +50,11 @@ def test_every_route_is_described(server: RunningServer, document: dict[str, Any
     assert chat["responses"]["4XX"]["content"]["application/json"]["schema"]["properties"]["error"]["required"]
 
 
+def test_errors_of_both_kinds_are_described(document: dict[str, Any]) -> None:
+    answers = document["paths"]["/v1/systemone"]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
+    assert {each["properties"]["detail"]["type"] for each in answers["anyOf"]} == {"string", "array"}
+
+
 def test_docs_need_no_network(server: RunningServer, document: dict[str, Any]) -> None:
     answer = server.get("/docs")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")

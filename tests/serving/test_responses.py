@@ -31,6 +31,7 @@ def test_events_build_the_whole_response(client):
     assert text == whole.output_text == events[-1].response.output_text != ""
     assert (whole.status, whole.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert events[-1].response.usage.output_tokens == whole.usage.output_tokens == 16
+    assert "user" not in whole.model_fields_set, "OpenAI's schema has no null there"
 
 
 def test_items_of_a_turn_are_one_message(client):

@@ -100,5 +100,10 @@ def json_content(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_schema(shape: ErrorShape) -> dict[str, Any]:
-    """Return the schema of the errors of an interface, read from one of them."""
-    return schema_of(json.loads(bytes(shape(ApiError("Text.")).body)))
+    """Return the schema of the errors of an interface, read from two of them: of a field, and of none."""
+    errors = (ApiError("Text."), ApiError("Text.", param="field"))
+    plain, of_field = (schema_of(json.loads(bytes(shape(error).body))) for error in errors)
+    # what is null in one of them may be anything
+    kinds = [(own.get("type"), of_field["properties"][name].get("type")) for name, own in plain["properties"].items()]
+    differ = any(first and second and first != second for first, second in kinds)
+    return {"anyOf": [plain, of_field]} if differ else plain

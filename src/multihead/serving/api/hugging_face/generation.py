@@ -67,7 +67,7 @@ class GenerateParameters(Body):
     frequency_penalty: float | None = None
     grammar: Grammar | None = None
     max_new_tokens: int = Field(NEW_TOKENS, ge=1)
-    repetition_penalty: float | None = None
+    repetition_penalty: float | None = Field(None, ge=0.001)
     return_full_text: bool = False
     seed: int | None = None
     stop: list[str] = Field(default_factory=list)

@@ -51,7 +51,7 @@ class SamplingFields(Body):
     user: str | None = Field(None, max_length=1024)
     top_k: int | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    repetition_penalty: float | None = Field(None, ge=0.001, le=100)  # below, scores become infinite
     length_penalty: float | None = Field(None, ge=-100, le=100)
     use_beam_search: bool | None = None
     stop_token_ids: Tokens | None = None

@@ -123,8 +123,8 @@ class ResponseAnswer:
             "top_logprobs": asked.top_logprobs or 0, "text": asked.text or {"format": {"type": "text"}},
             "reasoning": {"effort": (asked.reasoning or {}).get("effort"), "summary": None},
             "metadata": asked.metadata or {}, "truncation": "disabled", "previous_response_id": None,
-            "background": False, "store": False, "service_tier": "default", "user": asked.user,
-            "usage": self.usage() if ended else None,
+            "background": False, "store": False, "service_tier": "default",
+            "usage": self.usage() if ended else None, **({} if asked.user is None else {"user": asked.user}),
         }  # fmt: skip
 
     def usage(self) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class ResponsesBody(InputBody):
     min_p: float | None = Field(None, ge=0, le=1)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    repetition_penalty: float | None = Field(None, ge=0.001, le=100)  # below, scores become infinite
     cache_salt: Text | None = None
 
     @property
