@@ -53,7 +53,7 @@ PIECES = (5, 1, 1)  # tokens of the passes over one cache
 
 # Widths -----------------------------------------------------------------------------------------------------------
 
-HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "decoder_attention_heads")
+HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "decoder_attention_heads", "attention_heads")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "emb_dim")
 HEAD_WIDTHS = ("head_dim", "d_kv", "d_head")
 SIZES = {  # entries that are equal in all twins whose config has them
@@ -72,6 +72,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "bamba": MAMBA,
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
+    **dict.fromkeys(("minicpm3", "youtu"), LATENT),
     "falcon": {"ffn_hidden_size": 256},
     "falcon_h1": SSM,
     "granitemoehybrid": MAMBA,

@@ -393,3 +393,30 @@ class Halves(Interleaved):
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
         return super().read(ours)
+
+
+@dataclass(frozen=True)
+class Chained(Source):
+    """Conversion by two sources, one after the other.
+
+    Args:
+        first: reads what is stored. then: reads what the first gives, one tensor.
+    """
+
+    first: Source
+    then: Source
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        return self.first.names(key, leaf)
+
+    @property
+    def by_rows(self) -> bool:
+        return self.first.by_rows and self.then.by_rows
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return self.then.read(self.first.read(*stored))
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor | Sequence[Tensor]:
+        written = self.then.write(ours, None)
+        assert isinstance(written, Tensor)
+        return self.first.write(written, stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -26,7 +26,7 @@ BASES = {FULL: 160000.0, SLIDING: 10000.0}
 @dataclass(kw_only=True)
 class ModernBertConfig(Config):
     model_type = "modernbert"
-    inert = ("layer_norm_eps", "position_embedding_type")
+    inert: ClassVar[tuple[str, ...]] = ("layer_norm_eps", "position_embedding_type")
 
     vocab_size: Size = 50368
     hidden_size: Size = 768

@@ -79,11 +79,12 @@ class Tensor2TensorPositions(nn.Module):
 
     Args:
         padding: an id that takes no position of a text, and has no vector of one; the first position is the next.
+        offset: number of the first position, where no id is such.
     """
 
-    def __init__(self, width: int, *, padding: int) -> None:
+    def __init__(self, width: int, *, padding: int | None = None, offset: int = 1) -> None:
         super().__init__()
-        self.padding, self.offset = padding, padding + 1
+        self.padding, self.offset = padding, offset if padding is None else padding + 1
         steps = torch.arange(width // 2, device="cpu").float()  # (width / 2,)
         self.width = width
         self.frequencies = torch.exp(steps * -(math.log(10_000) / max(width // 2 - 1, 1)))

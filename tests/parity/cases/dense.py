@@ -8,6 +8,14 @@ from ..case import Case
 from .decoders import ALL, ENDS, FEW, of
 
 CLASSES = ("Model", "ForCausalLM", "ForSequenceClassification")
+LATENT = {
+    "kv_lora_rank": 10,
+    "q_lora_rank": 14,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "num_key_value_heads": 6,
+}
 MUP = {"embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.4, "logits_scaling": 2.5}
 SLIDES = ["full_attention", "sliding_attention", "sliding_attention"]
 
@@ -15,6 +23,11 @@ SLIDES = ["full_attention", "sliding_attention", "sliding_attention"]
 def whole(model: Any, end: str) -> None:
     """Keep xIELU's parameters in float32: the reference makes them in bfloat16 beside float32 weights."""
     model.float()
+
+
+def unpadded(model: Any, end: str) -> None:
+    """Clear the row of padding, which the reference does when it loads Youtu."""
+    model.get_input_embeddings().weight[0] = 0
 
 
 # Hunyuan's norms after the rotation have weights, so that its scores depend on absolute positions.
@@ -48,5 +61,9 @@ CASES = (
     Case("jais2", of("Jais2"), FEW),
     Case("bitnet", of("BitNet"), FEW),
     Case("bitnet-tied-biased", of("BitNet", tie_word_embeddings=True, attention_bias=True), ("ForCausalLM",)),
+    Case("youtu", of("Youtu", **LATENT), FEW, altered=unpadded),
+    Case("youtu-whole-queries", of("Youtu", **{**LATENT, "q_lora_rank": None}, rope_interleave=False,
+         attention_bias=True, tie_word_embeddings=False), ("ForCausalLM",), altered=unpadded),
+    Case("minicpm3", of("MiniCPM3", **LATENT), CLASSES),
     Case("vaultgemma", of("VaultGemma", head_dim=8, sliding_window=4, query_pre_attn_scalar=10), FEW),
 )  # fmt: skip
