@@ -64,20 +64,10 @@ class Gemma4TextConfig(GemmaConfig):
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         """Read the sizes of full layers, which newer files write for each such layer."""
-        named = entries.pop("hidden_activation", None)
-        entries = {**entries, "hidden_act": named} if named else dict(entries)
-        own = list((entries.pop("per_layer_config", None) or {}).values())
-        if any(one != own[0] or set(one) - {"head_dim", "num_key_value_heads"} for one in own):
-            raise UnsupportedConfig(f"per_layer_config may give all full layers one size of heads, not {own}.")
-        for name, key in (("global_head_dim", "head_dim"), ("num_global_key_value_heads", "num_key_value_heads")):
-            if own and key in own[0]:
-                entries[name] = own[0][key]
-        return entries
+        return full_sizes(entries)
 
     def check(self) -> None:
-        used = {kind: self.rope.get(kind) for kind in self.kinds}
-        if not all(isinstance(rope, dict) for rope in used.values()):
-            raise UnsupportedConfig(f"rope_parameters must hold an object for each of {sorted(used)}, not {self.rope}.")
+        check_rope(self)
         check_shared(self)
         if self.enable_moe_block and not (self.num_experts and self.top_k_experts and self.moe_intermediate_size):
             raise UnsupportedConfig("enable_moe_block needs num_experts, top_k_experts and moe_intermediate_size.")
@@ -94,13 +84,50 @@ class Gemma4TextConfig(GemmaConfig):
     @cached_property
     def kinds(self) -> list[str]:
         """Type of each layer; the last one sees all tokens, whatever the file says."""
-        kinds = layer_kinds(self, every(6, self.num_hidden_layers))
-        return [*kinds[:-1], FULL] if kinds else []
+        return last_full(layer_kinds(self, every(6, self.num_hidden_layers)))
 
     @property
     def first_shared(self) -> int:
         """The first layer that reads an earlier one's keys and values."""
         return self.num_hidden_layers - self.num_kv_shared_layers
+
+
+def full_sizes(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return config entries with the sizes of full layers as `global_head_dim` and `num_global_key_value_heads`.
+
+    Raises:
+        UnsupportedConfig: layers of other sizes.
+    """
+    named = entries.pop("hidden_activation", None)
+    entries = {**entries, "hidden_act": named} if named else dict(entries)
+    own = list((entries.pop("per_layer_config", None) or {}).values())
+    if any(one != own[0] or set(one) - {"head_dim", "num_key_value_heads"} for one in own):
+        raise UnsupportedConfig(f"per_layer_config may give all full layers one size of heads, not {own}.")
+    for name, key in (("global_head_dim", "head_dim"), ("num_global_key_value_heads", "num_key_value_heads")):
+        if own and key in own[0]:
+            entries[name] = own[0][key]
+    return entries
+
+
+def last_full(kinds: list[str]) -> list[str]:
+    """Return layer types of which the last is full."""
+    return [*kinds[:-1], FULL] if kinds else []
+
+
+def positions(config: Any) -> dict[str, Rotary]:
+    """Return the rotary positions of each layer type, whose heads have a width of their own."""
+    widths = {FULL: config.global_head_dim, SLIDING: config.head_width}
+    return {
+        kind: rotary(widths[kind], whole(config, config.rope[kind]), config.max_position_embeddings)
+        for kind in set(config.kinds)
+    }
+
+
+def check_rope(config: Any) -> None:
+    """Raise UnsupportedConfig where a layer type has no rotary parameters."""
+    used = {kind: config.rope.get(kind) for kind in config.kinds}
+    if not all(isinstance(rope, dict) for rope in used.values()):
+        raise UnsupportedConfig(f"rope_parameters must hold an object for each of {sorted(used)}, not {config.rope}.")
 
 
 def check_shared(config: Any) -> None:
@@ -117,7 +144,8 @@ def norm(config: Any) -> WideRMSNorm:
     return WideRMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-def attention(config: Any, i: int, positions: Rotary) -> Attention:
+def attention(config: Any, i: int, positions: Rotary, **changes: Any) -> Attention:
+    """Build the attention of layer i; `changes` are options of it."""
     kind, first, both = config.kinds[i], config.first_shared, config.use_bidirectional_attention == "all"
     # The reference's window both ways counts one token more to each side than half of it.
     full, window = kind == FULL, config.sliding_window // 2 + 2 if both else config.sliding_window
@@ -134,6 +162,7 @@ def attention(config: Any, i: int, positions: Rotary) -> Attention:
         "scale": 1.0,
         "dropout": config.attention_dropout,
         "q_norm": WideRMSNorm(width, config.rms_norm_eps),
+        **changes,
     }
     sizes = config.hidden_size, config.num_attention_heads
     if i >= first:
@@ -176,14 +205,10 @@ def embeddings(config: Gemma4TextConfig) -> PerLayerEmbeddings:
 
 
 def build(config: Gemma4TextConfig) -> Stack:
-    widths, inner = {FULL: config.global_head_dim, SLIDING: config.head_width}, config.hidden_size_per_layer_input
-    positions = {
-        kind: rotary(widths[kind], whole(config, config.rope[kind]), config.max_position_embeddings)
-        for kind in set(config.kinds)
-    }
+    turned, inner = positions(config), config.hidden_size_per_layer_input
 
     def layer(i: int) -> ScaledLayer:
-        step = Residual(attention(config, i, positions[config.kinds[i]]), before=norm(config), out=norm(config))
+        step = Residual(attention(config, i, turned[config.kinds[i]]), before=norm(config), out=norm(config))
         extra = PerLayerInput(i, config.hidden_size, inner, config.hidden_act) if inner else None
         return ScaledLayer(step, feed_forward(config, i), Residual(extra, out=norm(config)) if extra else None)
 

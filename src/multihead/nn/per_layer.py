@@ -20,7 +20,8 @@ class PerLayerEmbeddings(Embeddings):
     """Token embeddings, and for each layer a vector of the token plus a projection of its embedding.
 
     Args:
-        table: (vocabulary, layers * per-layer width). project: of token embeddings, to layers * per-layer width.
+        table: (vocabulary, layers * per-layer width); None for the projection alone (EmbeddingGemma 2).
+        projection: of token embeddings, to layers * per-layer width.
         per_layer_norm: of each projected vector.
         scales: of the projection, and of the sum.
         searched: the ids of vectors that a caller gives are searched in the table of tokens; else such tokens have
@@ -31,7 +32,7 @@ class PerLayerEmbeddings(Embeddings):
         self,
         token: nn.Embedding,
         layers: int,
-        table: nn.Embedding,
+        table: nn.Embedding | None,
         projection: nn.Module,
         per_layer_norm: nn.Module,
         *,
@@ -43,7 +44,7 @@ class PerLayerEmbeddings(Embeddings):
         self.layers, self.scales, self.searched = layers, scales, searched
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
-        """Return token embeddings (tokens, width); layers find their vectors as `per_layer_inputs(context)`."""
+        """Return token embeddings (tokens, width); a `PerLayerInput` of each layer reads its vectors."""
         x = super().forward(words, context)
         context.share(PerLayerEmbeddings, self._per_layer(x, context.ids))
         return x
@@ -52,7 +53,7 @@ class PerLayerEmbeddings(Embeddings):
         """Return the vectors of all layers, (tokens, layers, per-layer width)."""
         projected = (self.projection(x) * self.scales[0]).unflatten(-1, (self.layers, -1))
         projected = self.per_layer_norm(projected)  # (tokens, layers, per-layer width)
-        if ids is None and not self.searched:
+        if self.table is None or (ids is None and not self.searched):
             return projected
         ids = self._search(x) if ids is None else ids  # (tokens,)
         if not self.searched:  # tokens past this table's end have its first row

@@ -65,4 +65,20 @@ CASES = (
         num_kv_shared_layers=0,
         intermediate_size=[50, 40, 30, 50, 40, 30],
     ),
+    Case(
+        "embedding-gemma2",
+        of(
+            "EmbeddingGemma2Text",
+            num_hidden_layers=4,
+            layer_types=KINDS,
+            head_dim=8,
+            global_head_dim=12,
+            sliding_window=2,
+            hidden_size_per_layer_input=6,
+            embedding_dim=20,
+        ),
+        ("TextModel",),
+        stem="EmbeddingGemma2",
+        altered=scaled,
+    ),
 )

@@ -76,6 +76,11 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "dpr": Entry("dpr", "DPR"),
     "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
     "electra": Entry("electra", "Electra"),
+    "embedding_gemma2_text": Entry(
+        "embedding_gemma2",
+        "EmbeddingGemma2",
+        others=(("EmbeddingGemma2TextConfig", "Config"), ("EmbeddingGemma2TextModel", "Model")),
+    ),
     "encoder-decoder": Entry(
         "encoder_decoder", "EncoderDecoder", others=(("EncoderDecoderModel", "ForConditionalGeneration"),)
     ),

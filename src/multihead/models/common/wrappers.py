@@ -78,6 +78,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "cohere2_vision": Wrapper("Cohere2Vision", "cohere2", TOWERS, {"image_token_id": 255036}, True, fixed=PLAIN_SCORES),
     "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
+    "embedding_gemma2": Wrapper("EmbeddingGemma2", "embedding_gemma2_text", GEMMA4, GEMMA4_TOKENS, None),
     "exaone4_5": Wrapper("Exaone4_5_", "exaone4", (*VISUAL, "mtp"), {"image_token_id": 67, "video_token_id": 68}),
     "fast_vlm": Wrapper("FastVlm", "qwen2", TOWERS, {"image_token_index": 151646}, None),
     "fun_asr_nano": Wrapper("FunAsrNano", "qwen3", SPEECH, {"audio_token_id": 151646}, True),
