@@ -95,6 +95,28 @@ def test_the_encoder_of_a_model_that_also_writes(kind, tmp_path):
     same(tmp_path / "made", tmp_path / "back")
 
 
+@pytest.mark.parametrize("window", [5, 6])
+def test_an_encoder_like_embedding_gemma(window, tmp_path):
+    """Both directions, a window to either side, two dense layers without bias, prompts that count."""
+    folders.wordpiece(tmp_path)
+    words = len(transformers.AutoTokenizer.from_pretrained(tmp_path))
+    config = transformers.Gemma3TextConfig(
+        vocab_size=words, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, sliding_window=window, use_bidirectional_attention=True, pad_token_id=0,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    )  # fmt: skip
+    saved(transformers.Gemma3TextModel, config, tmp_path)
+    changed(tmp_path / "config.json", sliding_window=window)  # the reference writes an even one
+    widths = [modules.Dense(a, b, bias=False, activation_function=torch.nn.Identity()) for a, b in ((16, 40), (40, 16))]
+    steps = [modules.Pooling(16, "mean"), *widths, modules.Normalize()]
+    transformer = reference.base.modules.Transformer(str(tmp_path))
+    prompts = {"query": "task: search result | query: ", "document": "title: none | text: "}
+    whole = reference.SentenceTransformer(modules=[transformer, *steps], prompts=prompts)
+    whole.save(str(tmp_path / "made"), create_model_card=False)
+    for name in (None, "query", "document"):
+        same(tmp_path / "made", tmp_path / "back", prompt_name=name)
+
+
 @pytest.mark.parametrize(
     "steps",
     [
