@@ -22,6 +22,9 @@ HALF_SECTIONS = {
         "rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5,
     }
 }  # fmt: skip
+GROWING = {
+    "rope_type": "default", "rope_theta": 5000.0, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.4,
+}  # fmt: skip
 WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
 PER_LAYER = {"global_head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 99}
 SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 4.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
@@ -46,6 +49,7 @@ WHOLES = (
     Whole("llava_next"),
     Whole("llava_onevision"),
     Whole("mistral3"),
+    Whole("mistral3", text_name="ministral3", text={"rope_parameters": GROWING, "head_dim": 8}),
     Whole("mllama", text={"cross_attention_layers": [1], "num_hidden_layers": 4}, outer={"image_token_index": 99}),
     Whole("paligemma", text_name="gemma2", text=WINDOWS),
     Whole("qianfan_ocr"),

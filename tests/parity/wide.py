@@ -130,7 +130,11 @@ def widen(config: Any) -> Any:
     if "q_lora_rank" in old and old["q_lora_rank"] is not None:
         entries["q_lora_rank"] = 48
     entries["rope_parameters"] = rope(old.get("rope_parameters"))
-    kept = {name: value for name, value in old.items() if name not in (*DERIVED, "model_type", "transformers_version")}
+    derived = (*DERIVED, "model_type", "transformers_version")
+    if config.model_type == "mistral4":  # whose reference works these out from the widths of a head's parts
+        entries["rope_parameters"].pop("partial_rotary_factor", None)
+        entries, derived = {k: v for k, v in entries.items() if k != "head_dim"}, (*derived, "head_dim")
+    kept = {name: value for name, value in old.items() if name not in derived}
     known = {name: value for name, value in entries.items() if name in old}
     return type(config)(**{**kept, **known})
 

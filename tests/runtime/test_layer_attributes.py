@@ -17,6 +17,7 @@ from multihead.heads.heads import LanguageModel
 from multihead.kernels.cpu import native
 from multihead.nn.attention.alibi import Alibi
 from multihead.nn.attention.attention import Attention, CrossAttention
+from multihead.nn.attention.query_scale import PositionScale
 from multihead.nn.embeddings import Embeddings
 from multihead.nn.feedforward import FeedForward, GatedFeedForward
 from multihead.nn.layer import Residual
@@ -56,6 +57,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_parameters": {
             "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 1.0, "short_factor": [1.0] * 8,
             "long_factor": [2.0] * 8, "original_max_position_embeddings": 32,
+        },
+    },
+    "Ministral3ForCausalLM": {
+        **ONE_KEY_HEAD, "head_dim": 16, "sliding_window": None, "rope_parameters": {
+            "rope_type": "default", "rope_theta": 1e4, "original_max_position_embeddings": 32,
+            "llama_4_scaling_beta": 0.1,
         },
     },
     "GPT2LMHeadModel": {"vocab_size": 60, "n_embd": 32, "n_head": 2, "n_layer": 2},
@@ -254,8 +261,9 @@ OPTIONS: dict[type[nn.Module], dict[str, Any]] = {
     Attention: {
         "clip": 0.2, "softcap": 0.3, "scale": 0.9, "window": 2, "sinks": nn.Parameter(torch.ones(2)),
         "q_norm": RMSNorm(16, 1e-5), "k_norm": RMSNorm(16, 1e-5), "positions": Positions(), "dropout": 0.5,
-        "out": nn.Linear(32, 32),
+        "out": nn.Linear(32, 32), "query_scale": PositionScale(2.0, 1),
     },
+    PositionScale: {"length": 1},
     CrossAttention: {"clip": 0.2, "softcap": 0.3, "scale": 0.9, "sinks": nn.Parameter(torch.ones(2))},
     Residual: {"scale": 0.5, "out": RMSNorm(32, 1e-5), "before": nn.LayerNorm(32), "after": WideRMSNorm(32, 1e-5)},
     GatedFeedForward: {"scales": (2.0, 0.5), "act": torch.tanh, "up": nn.Linear(32, 48)},

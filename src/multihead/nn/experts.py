@@ -253,6 +253,25 @@ def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) ->
     return rule
 
 
+def pair_limited_top_k(chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> Rule:
+    """Top-k of softmax scores inside the `kept` groups with the best pairs of experts (Mistral Small 4).
+
+    Args:
+        normalized: weights sum to `scale`; else they are the scores times it.
+    """
+
+    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
+        p = scores.softmax(-1, dtype=torch.float32)  # (tokens, experts)
+        if groups > 1:
+            p = mask_groups(p, p.unflatten(-1, (groups, -1)).topk(2, -1).values.sum(-1), kept, 0.0)
+        weights, experts = p.topk(chosen, -1)  # (tokens, chosen)
+        if normalized:
+            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)  # no division by 0
+        return weights * scale, experts
+
+    return rule
+
+
 class GroupedTopK(Float32Parameters):
     """Top-k of scores with a learned balancing bias, inside the best groups (DeepSeek-V3).
 

@@ -214,8 +214,8 @@ def _yarn(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     if rope.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
-    # (rotated / 2,); 0.001 avoids a division by 0
-    ramp = (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / max(high - low, 0.001)
+    # (rotated / 2,); 0.001 avoids a division by 0, and a negative span (a trained length below one turn) keeps all
+    ramp = (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / (high - low or 0.001)
     slow = ramp.clamp(0, 1)  # 0 keeps a frequency, 1 divides it
     plain = 1.0 / frequencies_of(width, base)
     return Rotary(plain / factor * slow + plain * (1 - slow), yarn_scale(factor, rope))

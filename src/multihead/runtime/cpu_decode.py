@@ -45,6 +45,7 @@ POSITION_TABLES = (
     SinusoidalPositions,
     Tensor2TensorPositions,
 )  # position embeddings read as a table
+SCALES = ("query_scale",)  # which changes nothing at positions before `CpuDecodeStep.scaled_from`
 MIN_POSITIONS = 256  # smallest size of tables of rotary angles, position embeddings and biases
 
 
@@ -93,7 +94,7 @@ def _unknown_kind(layer: LayerSpec | None) -> str:
 def _fits_attention(layer: LayerSpec | None) -> bool:
     kinds = {"attention": Attention, "cross": CrossAttention}
     return layer is not None and all(
-        fits_kernel_attention(block.step, kinds[block.name]) for block in blocks(layer) if block.name in kinds
+        fits_kernel_attention(block.step, kinds[block.name], SCALES) for block in blocks(layer) if block.name in kinds
     )
 
 
@@ -140,6 +141,7 @@ class CpuDecodeStep:
         vocabulary: number of tokens. max_rows: sequences up to which torch is not faster; None for no limit.
         padding_id: a token without a position, which these steps do not read; None for none.
         max_positions: number of positions with an embedding; None for any number.
+        scaled_from: first position whose queries are scaled, which these steps do not do; None for none.
     """
 
     def __init__(
@@ -182,6 +184,8 @@ class CpuDecodeStep:
         learned = isinstance(self._position, LearnedPositions)
         self.padding_id: int | None = getattr(self._position, "padding", None)
         self.max_positions: int | None = self._position.count if learned else None
+        scales = [layer.attention.step.query_scale for layer in layers]
+        self.scaled_from = min((scale.begin for scale in scales if scale is not None), default=None)
         # (positions, width); OPT and BART count from an offset
         self._positions = self._position.table.weight[self._position.offset :].to(dtype) if learned else None
         self._source: tuple[EncoderOutput, Any] | None = None

@@ -103,7 +103,8 @@ class CpuDecodeRunner(EagerRunner):
         if steps > 1 and not all(table.contiguous for sequence in sequences for table in sequence.tables.values()):
             # the kernels find the next slot by adding one, which holds in contiguous blocks alone
             steps = 1
-        if compiled.max_positions is not None and max(places) + steps > compiled.max_positions:
+        limits = (compiled.max_positions, compiled.scaled_from)
+        if any(limit is not None and max(places) + steps > limit for limit in limits):
             return None
         compiled.bind_source(source)
         if not self._bind_cache(compiled, sequences):

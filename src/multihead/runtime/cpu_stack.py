@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -94,11 +94,11 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
     return all(steps) and layer.part("ffn").kind("step") is FusedFeedForward
 
 
-def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module]) -> bool:
-    """Return True if the kernels compute all that attention of a class does."""
+def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module], more: Iterable[str] = ()) -> bool:
+    """Return True if the kernels compute all that attention of a class does, but for the options in `more`."""
     if spec is None or type(spec.layer) is not kind or spec.kind("positions") not in POSITIONS:
         return False
-    if not spec.options <= {"clip", "norm_last", "softcap"}:
+    if not spec.options <= {"clip", "norm_last", "softcap", *more}:
         return False
     step: Any = spec.layer
     if isinstance(spec.layer, CrossAttention):

@@ -24,7 +24,13 @@ from .fused_linear_gpu import FusedLinearGPU, normed_sum
 from .layer_spec import LayerSpec, Snapshot, adopt, register
 
 Product = FusedLinear | FusedLinearGPU
-FUSED_OPTIONS = {"clip", "norm_last", "softcap", "sinks"}  # of attention, which `FusedAttention` computes
+FUSED_OPTIONS = {
+    "clip",
+    "norm_last",
+    "query_scale",
+    "softcap",
+    "sinks",
+}  # of attention, which `FusedAttention` computes
 LINEARS: dict[type, tuple[str, ...]] = {
     Attention: ("q", "k", "v", "out"), CrossAttention: ("q", "k", "v", "out"), FeedForward: ("up", "down"),
     GatedFeedForward: ("gate", "up", "down"),

@@ -21,6 +21,7 @@ from ..heads.heads import LanguageModel
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import Attention, CrossAttention
 from ..nn.attention.position_bias import BucketedBias
+from ..nn.attention.query_scale import PositionScale
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
@@ -68,7 +69,9 @@ CALLER = "concerns embeddings or token types that a caller passes, which decode 
 SOURCE = "runs before the decoder; the cross-attention reads its result"
 
 ATTENTION = "causal head_width k_norm positions q_norm scale window"
-ATTENTION_OPTIONS = {"clip": None, "clips_normed": False, "norm_last": False, "softcap": None, "sinks": None}
+ATTENTION_OPTIONS = {
+    "clip": None, "clips_normed": False, "norm_last": False, "query_scale": None, "softcap": None, "sinks": None,
+}  # fmt: skip
 EMBEDDING = Attributes(
     "embedding_dim num_embeddings weight", {"max_norm": None},
     {"norm_type": "belongs to max_norm", **dict.fromkeys(("padding_idx", "scale_grad_by_freq", "sparse"), TRAINING)},
@@ -104,6 +107,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     RMSNorm: Attributes("eps weight"),
     WideRMSNorm: Attributes("centre eps weight"),
     Positions: Attributes(),
+    PositionScale: Attributes("length shift weight"),
     Rotary: Attributes("frequencies scale"),
     RotaryByLength: Attributes("by_length frequencies scale variant"),
     Stack: Attributes(

@@ -17,6 +17,7 @@ from ..encoder_output import EncoderOutput
 from ..forward_context import ForwardContext
 from ..positions import Positions, Rotary
 from ..weights import Linear
+from .query_scale import PositionScale
 
 
 class Attention(nn.Module):
@@ -30,6 +31,7 @@ class Attention(nn.Module):
         softcap: squeezes the scores (Gemma 2). q_norm, k_norm: of (tokens, heads, head width).
         norm_last: these norms come after the positions turned what they read (Hunyuan), not before.
         clip: bound of what is projected (OLMo, MPT). clips_normed: queries and keys after their norms (OLMoE).
+        query_scale: scales queries (tokens, heads, head width) by their positions.
         sinks: each head has a learned score of a key that is always there and has no value (GPT-OSS).
         projections: layers that take the places of `q`, `k`, `v` or `out` (SqueezeBERT's groups).
         dropout: of the attention weights, in training.
@@ -54,6 +56,7 @@ class Attention(nn.Module):
         norm_last: bool = False,
         clip: float | None = None,
         clips_normed: bool = False,
+        query_scale: PositionScale | None = None,
         sinks: bool = False,
         projections: Mapping[str, nn.Module] | None = None,
         dropout: float = 0.0,
@@ -76,7 +79,7 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = q_norm or nn.Identity(), k_norm or nn.Identity()
         self.head_width, self.causal, self.window, self.softcap = head_width, causal, window, softcap
         self.scale = head_width**-0.5 if scale is None else scale
-        self.clip, self.clips_normed, self.dropout = clip, clips_normed, dropout
+        self.clip, self.clips_normed, self.dropout, self.query_scale = clip, clips_normed, dropout, query_scale
         self.norm_last = norm_last and type(self.positions) is not Positions  # without positions there is no order
         self.sinks = nn.Parameter(torch.empty(heads)) if sinks else None  # (heads,)
 
@@ -118,6 +121,7 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """Do the same, of queries (tokens, heads, head width), keys and values (tokens, key heads, head width)."""
+        q = q if self.query_scale is None else self.query_scale(q, context)
         # After the first pass, a kernel that reads pages needs no copy of the cached keys and values.
         if (
             memory is not None

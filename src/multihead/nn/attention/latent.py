@@ -68,7 +68,9 @@ class LatentAttention(Attention):
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         # (tokens, heads, plain), (tokens, heads, turned)
-        plain, turning = self._split(self.q(x)).split((self.plain, self.turned), -1)
+        q = self._split(self.q(x))  # (tokens, heads, plain + turned)
+        q = q if self.query_scale is None else self.query_scale(q, context)
+        plain, turning = q.split((self.plain, self.turned), -1)
         latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
         # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
         turning, key = self.positions.rotate(turning, key[:, None], context)

@@ -1,0 +1,37 @@
+"""Scale of queries that grows with their position: attention temperature tuning (Llama 4, Ministral 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..forward_context import ForwardContext
+
+
+class PositionScale(nn.Module):
+    """Multiplies queries by 1 + weight * log(1 + floor((position + shift) / length)).
+
+    The longer a text is, the more keys share the attention weights; larger scores keep them sharp (Nakanishi, 2025,
+    arXiv:2501.19399).
+
+    Args:
+        length: tokens that the model was first trained on; queries of positions up to it stay as they are.
+    """
+
+    def __init__(self, weight: float, length: int, shift: int = 0) -> None:
+        super().__init__()
+        self.weight, self.length, self.shift = weight, length, shift
+
+    @property
+    def begin(self) -> int:
+        """First position whose queries are changed."""
+        return self.length - self.shift
+
+    def forward(self, q: Tensor, context: ForwardContext) -> Tensor:
+        """Scale queries (tokens, heads, head width)."""
+        factors = context.cached(self, lambda: self._factors(context.positions))  # (tokens, 1, 1)
+        return q * factors.to(q.dtype)
+
+    def _factors(self, positions: Tensor) -> Tensor:
+        steps = torch.floor((positions.float() + self.shift) / self.length)  # (tokens,), 0 within the first length
+        return (1.0 + self.weight * torch.log1p(steps))[:, None, None]
