@@ -10,7 +10,7 @@ from multihead.kernels.cpu import native
 from multihead.runtime.cpu_decode_runner import CpuDecodeRunner
 
 
-@pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+@pytest.mark.skipif(bool(native.why_not()), reason=f"no C++ kernels: {native.why_not()}")
 def test_texts_that_grow_past_the_first_scaled_position_equal_those_of_the_layers(monkeypatch):
     rope = {
         "rope_type": "default", "rope_theta": 500.0, "original_max_position_embeddings": 12,
