@@ -127,6 +127,25 @@ class RotaryByLength(Rotary):
         return torch.cat(parts).to(context.positions.device)  # (tokens, 1, rotated / 2)
 
 
+class LogScaledRotary(RotaryByLength):
+    """Rotary embeddings that also multiply queries past the trained length by its logarithm (Qwen).
+
+    The factor of a query at place n, counted from 1, is log n to the base of the trained length.
+
+    Args:
+        trained: length from which queries are multiplied.
+    """
+
+    def __init__(self, by_length: Callable[[int], Tensor], variant: Callable[[int], int], *, trained: int) -> None:
+        super().__init__(by_length, variant)
+        self.trained = trained
+
+    def rotate(self, q: Tensor, k: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor]:
+        # (tokens, 1, 1)
+        factors = ((context.positions[:, None, None] + 1).float().log() / math.log(self.trained)).clamp(min=1.0)
+        return super().rotate(q * factors.to(q.dtype), k, context)
+
+
 def rotary(width: int, rope: Mapping[str, Any], limit: int) -> Rotary:
     """Build rotary embeddings from a config's `rope_parameters`.
 

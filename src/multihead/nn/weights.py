@@ -118,6 +118,34 @@ class NormedLinear(nn.Module):
         return self.linear(self.norm(x))  # (..., in) to (..., out)
 
 
+class UnitRows(nn.Module):
+    """Linear layer without bias whose rows are divided by their lengths (Baichuan 2)."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, width))
+        self._rows: tuple[tuple[int, int, torch.device], torch.Tensor] | None = None  # of which weight, and its rows
+
+    def draw(self, name: str, parameter: torch.Tensor, std: float) -> None:
+        parameter.normal_(0.0, std)
+
+    def rows(self) -> torch.Tensor:
+        """Return the rows of length 1, (out, in), computed once for each state of a weight that does not learn."""
+        weight = self.weight
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return nn.functional.normalize(weight)
+        state = weight.data_ptr(), 0 if weight.is_inference() else weight._version, weight.device
+        if self._rows is None or self._rows[0] != state:
+            self._rows = state, nn.functional.normalize(weight.detach())
+        return self._rows[1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.rows())  # (..., in) to (..., out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}  # a copy computes its own
+
+
 def initialize(module: nn.Module, std: float) -> None:
     """Initialize parameters in place: matrices normal with this standard deviation, norms with ones and zeros."""
     with torch.no_grad():

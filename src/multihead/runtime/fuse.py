@@ -19,7 +19,7 @@ from ..nn.layer import CrossLayer, Layer, Residual
 from ..nn.norms import ClampInfinities
 from ..nn.stack import Stack
 from ..nn.switch import SwitchFeedForward
-from ..nn.weights import Linear
+from ..nn.weights import Linear, UnitRows
 from .cpu_stack import fused_stack
 from .fused_experts import ExpertLinears, FusedRoutedExperts, FusedSwitch, FusedWithShared, PackedExperts
 from .fused_layers import (
@@ -188,7 +188,8 @@ def pack_head(head: LanguageModel, format: str) -> None:
         head.table = head.packed = PackedLinear(head.table, format, head.bias)
     else:
         table: Any = head.table  # it stays, since it is the token embeddings, too
-        head.packed = FusedLinear([table.weight], [head.bias], format)
+        weight = table.rows().detach() if isinstance(table, UnitRows) else table.weight  # (vocabulary, width)
+        head.packed = FusedLinear([weight], [head.bias], format)
 
 
 def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
