@@ -101,7 +101,7 @@ def test_padding_on_the_left_changes_nothing(folders, case, end):
     for row, length in enumerate(right["attention_mask"].sum(1).tolist()):
         for name in left:
             if left[name].shape[:2] == right["attention_mask"].shape and not name.startswith("decoder"):
-                left[name][row] = left[name][row].roll(left[name].shape[1] - length)
+                left[name][row] = left[name][row].roll(left[name].shape[1] - length, 0)
     with torch.no_grad():
         one, other = model(**right), model(**left)
     for name, value in one.items():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors.torch import load_file, save_file
 
 import multihead
@@ -245,3 +246,113 @@ def test_a_file_of_jina_bert_is_no_plain_bert(tmp_path):
     save_file(jina_bert_tensors(False, True), tmp_path / "model.safetensors")
     with pytest.raises(multihead.errors.CheckpointMismatch, match="position_embeddings"):
         multihead.BertModel.from_pretrained(tmp_path)
+
+
+NOMIC = {"model_type": "nomic_bert", "vocab_size": 99, "n_embd": 24, "n_layer": 4, "n_head": 4, "n_inner": 20,
+         "n_positions": 64, "activation_function": "gelu", "qkv_proj_bias": True, "mlp_fc1_bias": True,
+         "mlp_fc2_bias": True, "num_experts": 4, "moe_top_k": 2, "moe_every_n_layers": 2, "rotary_emb_base": 10000.0,
+         "moe_normalize_expert_weights": False, "type_vocab_size": 1, "layer_norm_epsilon": 1e-5, "prenorm": False,
+         "rotary_emb_fraction": 1.0, "expert_choice_router": False, "ffn_div": 1, "num_shared_experts": 0}  # fmt: skip
+
+
+def nomic_tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(6)
+    shapes: dict[str, tuple[int, ...]] = {"emb_ln.weight": (24,), "emb_ln.bias": (24,)}
+    shapes |= {"embeddings.word_embeddings.weight": (99, 24), "embeddings.token_type_embeddings.weight": (1, 24)}
+    for i in range(4):
+        stem = f"encoder.layers.{i}."
+        shapes |= {f"{stem}attn.Wqkv.weight": (72, 24), f"{stem}attn.Wqkv.bias": (72,)}
+        shapes |= {f"{stem}attn.out_proj.weight": (24, 24), f"{stem}attn.out_proj.bias": (24,)}
+        shapes |= {f"{stem}norm{n}.{leaf}": (24,) for n in (1, 2) for leaf in ("weight", "bias")}
+        if i % 2:
+            shapes |= {f"{stem}mlp.experts.mlp.w{n}": (80, 24) for n in (1, 2)}
+            shapes |= {f"{stem}mlp.experts.bias": (24,), f"{stem}mlp.router.layer.weight": (4, 24)}
+        else:
+            shapes |= {f"{stem}mlp.fc1.weight": (20, 24), f"{stem}mlp.fc1.bias": (20,)}
+            shapes |= {f"{stem}mlp.fc2.weight": (24, 20), f"{stem}mlp.fc2.bias": (24,)}
+    return {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
+
+
+def nomic_states(w: dict[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """The last states (length, width) of one text, as the published code computes them."""
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.layer_norm(x, (24,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-5)
+
+    angles = torch.arange(len(ids))[:, None] / 10000.0 ** (torch.arange(0, 6, 2) / 6)
+    cos, sin = (torch.cat([part, part], -1)[:, None] for part in (angles.cos(), angles.sin()))
+
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        return x * cos + torch.cat([-x[..., 3:], x[..., :3]], -1) * sin
+
+    x = norm(w["embeddings.word_embeddings.weight"][ids] + w["embeddings.token_type_embeddings.weight"][0], "emb_ln")
+    for i in range(4):
+        stem = f"encoder.layers.{i}."
+        q, k, v = (part.unflatten(-1, (4, 6)) for part in linear(x, f"{stem}attn.Wqkv").chunk(3, -1))
+        scores = torch.einsum("qhd,khd->hqk", turned(q), turned(k)) / math.sqrt(6)
+        mixed = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
+        x = norm(x + linear(mixed, f"{stem}attn.out_proj"), f"{stem}norm1")
+        if i % 2:
+            weights, chosen = linear(x, f"{stem}mlp.router.layer").softmax(-1).topk(2)
+            up, down = (w[f"{stem}mlp.experts.mlp.w{n}"].view(4, 20, 24) for n in (1, 2))
+            every = torch.stack([F.gelu(x @ up[e].T) @ down[e] for e in range(4)], 1)
+            inner = (every.gather(1, chosen[..., None].expand(-1, -1, 24)) * weights[..., None]).sum(1)
+            inner = inner + w[f"{stem}mlp.experts.bias"]
+        else:
+            inner = linear(F.gelu(linear(x, f"{stem}mlp.fc1")), f"{stem}mlp.fc2")
+        x = norm(x + inner, f"{stem}norm2")
+    return x
+
+
+def test_nomics_experts_give_the_numbers_of_their_published_code(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(NOMIC))
+    tensors = nomic_tensors()
+    save_file(tensors, tmp_path / "model.safetensors")
+    model = multihead.AutoModel.from_pretrained(tmp_path)
+    ids = torch.randint(1, 99, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    model.save_pretrained(tmp_path / "again")
+    again = multihead.AutoModel.from_pretrained(tmp_path / "again")
+    with torch.no_grad():
+        got, same = model(ids, attention_mask=mask)[0], again(ids, attention_mask=mask)[0]
+    torch.testing.assert_close(got, same)
+    for row, length in enumerate((9, 5)):
+        torch.testing.assert_close(got[row, :length], nomic_states(tensors, ids[row, :length]), rtol=1e-4, atol=1e-5)
+
+
+def test_flaubert_with_norms_before_its_steps(tmp_path, monkeypatch):
+    """The reference looks a layer's cache up in an object that has none; given one, it computes."""
+    monkeypatch.setattr(
+        transformers.cache_utils.EncoderDecoderCache, "__getitem__", lambda self, i: self, raising=False
+    )
+    sizes = {"vocab_size": 99, "emb_dim": 36, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 40}
+    torch.manual_seed(0)
+    model = transformers.FlaubertModel(transformers.FlaubertConfig(**sizes, pad_token_id=0, pre_norm=True)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path)
+    ids = torch.randint(1, 98, (2, 9))
+    with torch.no_grad():
+        got, expected = multihead.AutoModel.from_pretrained(tmp_path)(ids)[0], model(ids)[0]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_nystromformer_through_landmarks(tmp_path):
+    """Every text has as many tokens as the landmarks' segments have together; the reference reads no other."""
+    config = ROWS["nystromformer"].make()
+    config.num_landmarks, config.segment_means_seq_len = 4, 8
+    torch.manual_seed(0)
+    model = transformers.NystromformerModel(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path)
+    mine, ids = multihead.AutoModel.from_pretrained(tmp_path), torch.randint(1, 98, (3, 8))
+    with torch.no_grad():
+        got, expected = mine(ids)[0], model(ids)[0]
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(multihead.errors.InvalidInput, match="8 tokens"):
+        mine(ids[:, :5])

@@ -76,6 +76,8 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "falcon": {"ffn_hidden_size": 256},
     "falcon_h1": SSM,
     "granitemoehybrid": MAMBA,
+    "lilt": {"num_attention_heads": 6, "hidden_size": 96, "channel_shrink_ratio": 4},
+    "roc_bert": {"shape_embed_dim": 64, "pronunciation_embed_dim": 64},
     "mamba": {"hidden_size": 48, "intermediate_size": 96},
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},

@@ -1,8 +1,8 @@
-"""XLM (Lample and Conneau, 2019, arXiv:1901.07291): a BERT whose tokens also have a language."""
+"""XLM (Lample and Conneau, 2019, arXiv:1901.07291): a BERT whose tokens also have a language. FlauBERT."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -68,6 +68,21 @@ class XLMConfig(Config):
         return {**old, **{k: v for k, v in entries.items() if k not in OLD_NAMES}}
 
 
+@dataclass(kw_only=True)
+class FlaubertConfig(XLMConfig):
+    model_type = "flaubert"
+    inert = tuple(
+        """
+        amp attention_setup bptt langs clip_grad_norm embed_init_std encoder_only fp16 group_by_size lg_sampling_factor
+        lgs mask_token_id max_batch_size max_vocab mlm_steps sample_alpha share_inout_emb tokens_per_batch word_blank
+        word_dropout word_keep word_mask word_mask_keep_rand word_pred word_rand word_shuffle id2lang lang2id
+        """.split()
+    )
+
+    pre_norm: bool = False
+    layerdrop: float = 0.0
+
+
 class LanguageEmbeddings(Embeddings):
     """Embeddings of tokens, positions, languages (`langs`) and token types, which are token vectors too."""
 
@@ -87,7 +102,8 @@ def build(config: XLMConfig) -> Stack:
     width, eps = config.emb_dim, config.layer_norm_eps
 
     def step(module: nn.Module) -> Residual:
-        return Residual(module, after=LayerNorm(width, eps), dropout=config.dropout)
+        place = "before" if getattr(config, "pre_norm", False) else "after"
+        return Residual(module, dropout=config.dropout, **{place: LayerNorm(width, eps)})  # type: ignore[arg-type]
 
     def layer() -> Layer:
         attention = Attention(width, config.n_heads, causal=config.causal, dropout=config.attention_dropout)
@@ -101,21 +117,22 @@ def build(config: XLMConfig) -> Stack:
         norm=LayerNorm(width, eps),
         dropout=config.dropout,
     )
-    return Stack(embed, [layer() for _ in range(config.n_layers)])
+    return Stack(embed, [layer() for _ in range(config.n_layers)], drop=getattr(config, "layerdrop", 0.0))
 
 
 def keys(config: XLMConfig) -> KeyMap:
     attention = {"q": "q_lin", "k": "k_lin", "v": "v_lin", "out": "out_lin"}
+    place = "before" if getattr(config, "pre_norm", False) else "after"
     rows = {
         "embed.token": "embeddings",
         "embed.position.table": "position_embeddings",
         "embed.languages": "lang_embeddings",
         "embed.norm": "layer_norm_emb",
         **{f"layers.*.attention.step.{ours}": f"attentions.*.{theirs}" for ours, theirs in attention.items()},
-        "layers.*.attention.after": "layer_norm1.*",
+        f"layers.*.attention.{place}": "layer_norm1.*",
         "layers.*.ffn.step.up": "ffns.*.lin1",
         "layers.*.ffn.step.down": "ffns.*.lin2",
-        "layers.*.ffn.after": "layer_norm2.*",
+        f"layers.*.ffn.{place}": "layer_norm2.*",
     }
     copies = (r"^pred_layer\.proj\.weight$",) if config.tie_word_embeddings else ()
     return KeyMap(rows, "transformer.", ignored=(r"(^|\.)position_ids$", *copies))
@@ -164,3 +181,4 @@ ARCHITECTURE = Architecture(
     head_types={"ForQuestionAnswering": spans.HEAD_TYPE},
     inputs={"langs": lambda given, layout: layout.pack_tokens(given)},
 )
+FLAUBERT = replace(ARCHITECTURE, name="Flaubert", config=FlaubertConfig)

@@ -90,6 +90,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "ernie4_5": Entry("ernie4_5", "Ernie4_5"),
     "ernie4_5_moe": Entry("ernie4_5_moe", "Ernie4_5_Moe"),
     "esm": Entry("esm", "Esm"),
+    "esmc": Entry("esmc", "Esmc"),
     "eurobert": Entry("eurobert", "EuroBert"),
     "exaone4": Entry("exaone4", "Exaone4"),
     "exaone_moe": Entry("exaone_moe", "ExaoneMoe"),
@@ -97,6 +98,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "falcon_h1": Entry("falcon_h1", "FalconH1"),
     "flex_olmo": Entry("olmoe", "FlexOlmo", "FLEX_OLMO"),
     "flint": Entry("mellum", "Flint", "FLINT"),
+    "flaubert": Entry("xlm", "Flaubert", "FLAUBERT"),
     "fnet": Entry("fnet", "FNet"),
     "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
     "gemma2": Entry("gemma2", "Gemma2", layouts=(("gguf", "gemma2"),)),
@@ -145,15 +147,18 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "jais2": Entry("jais2", "Jais2"),
     "gte": Entry("gte", "Gte"),
     "jetmoe": Entry("jetmoe", "JetMoe"),
+    "ibert": Entry("ibert", "IBert"),
     "jina_bert": Entry("jina_bert", "JinaBert"),
     "jina_embeddings_v3": Entry("gte", "JinaEmbeddingsV3", "JINA_V3"),
     "hy_v3": Entry("hy_v3", "HYV3"),
     "kimi_k2": Entry("deepseek", "KimiK2", "KIMI_K2"),
     "kolibri1": Entry("mellum", "Kolibri1", "KOLIBRI1"),
     "laguna": Entry("laguna", "Laguna", "LAGUNA"),
+    "layoutlm": Entry("layoutlm", "LayoutLM"),
     "led": Entry("led", "LED"),
     "lfm2": Entry("lfm2", "Lfm2"),
     "lfm2_moe": Entry("lfm2", "Lfm2Moe", "MOE"),
+    "lilt": Entry("layoutlm", "Lilt", "LILT"),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
     "longformer": Entry("longformer", "Longformer"),
     "longt5": Entry("longt5", "LongT5"),
@@ -162,6 +167,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "mamba2": Entry("mamba", "Mamba2", "MAMBA2"),
     "marian": Entry("marian", "Marian"),
     "marian_ssru": Entry("marian_ssru", "MarianSSRU", layouts=(("marian", "ssru"),)),
+    "markuplm": Entry("markuplm", "MarkupLM"),
     "mbart": Entry("mbart", "MBart"),
     "megatron-bert": Entry("pre_norm_bert", "MegatronBert"),
     "mellum": Entry("mellum", "Mellum", "MELLUM"),
@@ -184,6 +190,8 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "nemotron": Entry("nemotron", "Nemotron"),
     "nemotron_h": Entry("nemotron_h", "NemotronH"),
     "nomic_bert": Entry("nomic_bert", "NomicBert", layouts=(("gguf", "nomic-bert"),)),
+    "nomic_bert_moe": Entry("nomic_moe", "NomicBertMoe"),
+    "nystromformer": Entry("nystromformer", "Nystromformer"),
     "olmo": Entry("olmo", "Olmo"),
     "olmo2": Entry("olmo2", "Olmo2", layouts=(("gguf", "olmo2"),)),
     "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
@@ -224,6 +232,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "roberta-prelayernorm": Entry("pre_norm_bert", "RobertaPreLayerNorm", "ROBERTA"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
+    "roc_bert": Entry("roc_bert", "RoCBert"),
     "roformer": Entry("roformer", "RoFormer"),
     "seed_oss": Entry("seed_oss", "SeedOss"),
     "smollm3": Entry("smollm3", "SmolLM3"),
@@ -235,6 +244,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
     "t5": Entry("t5", "T5", layouts=(("gguf", "t5"),)),
     "t5gemma": Entry("t5gemma", "T5Gemma"),
+    "ultrabert": Entry("eurobert", "Ultrabert", "ULTRABERT"),
     "umt5": Entry("mt5", "UMT5", "UMT5"),
     "vaultgemma": Entry("vaultgemma", "VaultGemma"),
     "xglm": Entry("xglm", "XGLM"),
@@ -302,6 +312,8 @@ def parse_config(entries: Mapping[str, Any], default_type: str | None = None) ->
             "family's own class, e.g. BertModel."
         )
     kind = OWN_CODE.get((kind, str(entries.get("position_embedding_type"))), kind)
+    if kind == "nomic_bert" and entries.get("moe_every_n_layers"):
+        kind = "nomic_bert_moe"
     return architecture(kind).config.read(entries)
 
 
