@@ -265,4 +265,6 @@ EXPORT void mh_top_k(const TopK* b, int threads) { level->top_k(*b, fork_join_te
 
 EXPORT void mh_dropout(const DropoutCall* d, int threads) { level->dropout(*d, fork_join_team(threads)); }
 
+EXPORT void mh_delta_step(const DeltaStep* d, int threads) { level->delta_step(*d, fork_join_team(threads)); }
+
 EXPORT void mh_adam_rows(const AdamRows* a, int threads) { level->adam_rows(*a, fork_join_team(threads)); }

@@ -64,7 +64,23 @@ struct PrefillAttention {
     int32_t causal;
 };
 
-// One layer: its weights, and where its keys and values are.
+// A decode step of a gated DeltaNet: one token of each sequence. States and inputs change in place.
+struct DeltaStep {
+    const void *mixed, *gate, *rates;  // (sequences, channels): queries, keys, values; (sequences, heads * value width);
+                                       // (sequences, 2 * heads): how much is written, then the times of the decay
+    void* out;                         // (sequences, heads * value width)
+    void* inputs;                      // of the convolution, the last ones of each slot, (slots, kernel - 1, channels)
+    float* states;                     // (slots, heads, key width, value width)
+    const int64_t* slots;              // of each sequence; null for 0, 1, ...
+    const float *taps, *decay, *step, *norm;  // (kernel, channels); (heads,), below 0; (heads,); (value width,)
+    int64_t mixed_stride, gate_stride, rates_stride;
+    int64_t sequences, heads, key_heads, key_width, value_width, kernel, channels;
+    float norm_eps, strength;          // strength: of what is written
+    int32_t type, act, gate_act;       // vectors.h: Activation, after the convolution and of the gate
+};
+
+// One layer: its weights, and where its keys and values are. With `delta` it is a gated DeltaNet in place of attention: `qkv`
+// gives `mixed` and `gate`, and `rates` the rates.
 struct LayerCall {
     const Weight *qkv, *out, *query, *cross, *into, *down;  // query and cross: null without cross-attention
     void *k, *v;                        // KV cache of this layer, (rows, key heads, width); null without a cache
@@ -80,6 +96,9 @@ struct LayerCall {
     int64_t norm_kind, norm_span;       // kind as in NormCall; 0 one weight for all heads, 1 a weight a head, 2 a norm over all heads
     int64_t norm_last, parallel;        // norms of queries and keys after their rotation; feed-forward beside attention
     float scale, softcap, cross_scale, cross_softcap, norm_eps, clip;  // clip: bound of queries, keys and values; 0 for none
+    const DeltaStep* delta;             // null for attention
+    const Weight* rates;
+    int64_t gated;                      // each head's query is followed by the gates of its output, before a sigmoid
 };
 
 // A forward pass of a stack of layers over packed sequences.
@@ -188,6 +207,7 @@ struct Level {
     void (*dropout)(const DropoutCall&, const Team&);
     void (*adam_rows)(const AdamRows&, const Team&);
     int64_t (*decode_loop)(const DecodeLoop&, const Team&);
+    void (*delta_step)(const DeltaStep&, const Team&);
 };
 
 // Functions that Python calls, defined in `entry.cpp`. `threads`: the largest number of threads.
@@ -205,4 +225,5 @@ EXPORT void mh_run_stack(const StackCall* p, int threads);
 EXPORT int64_t mh_decode_loop(const DecodeLoop* w, int threads);
 EXPORT void mh_top_k(const TopK* b, int threads);
 EXPORT void mh_dropout(const DropoutCall* d, int threads);
+EXPORT void mh_delta_step(const DeltaStep* d, int threads);
 EXPORT void mh_adam_rows(const AdamRows* a, int threads);

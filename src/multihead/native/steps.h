@@ -2,6 +2,7 @@
 #pragma once
 
 #include "best.h"
+#include "delta.h"
 #include "mix.h"
 
 namespace {
@@ -51,6 +52,27 @@ INLINE void clip_row(void* x, int64_t at, int64_t count, float bound, int type) 
     for (int64_t i = at; i < at + count; i += 16) store_typed(x, i, type, minimum(high, maximum(low, load_typed(x, i, type))));
 }
 
+// Bring heads of (query, gate) in one row of x to all queries, then all gates; `buffer`: room for the row's heads.
+INLINE void part_gates(const LayerCall& s, char* x, char* buffer, int64_t size) {
+    const int64_t head = s.width * size, all = s.heads * head;
+    std::memcpy(buffer, x, 2 * all);
+    for (int64_t h = 0; h < s.heads; h++) {
+        std::memcpy(x + h * head, buffer + 2 * h * head, head);
+        std::memcpy(x + all + h * head, buffer + (2 * h + 1) * head, head);
+    }
+}
+
+// Multiply the outputs of heads, out (tokens, width), by a sigmoid of their gates, (tokens, width), `stride` numbers apart.
+INLINE void gate_heads(const char* gates, int64_t stride, char* out, int64_t tokens, int64_t width, int type, const Team& team) {
+    parallel_for(team, tokens, 8, [&](int64_t t) {
+        const char* row = gates + t * stride * (type ? 2 : 4);
+        for (int64_t i = 0; i < width; i += 16) {
+            const F gate = rounded(sigmoid(load_typed(row, i, type)), type);
+            store_typed(out, t * width + i, type, load_typed(out, t * width + i, type) * gate);
+        }
+    });
+}
+
 INLINE void exchange(char*& a, char*& b) { char* c = a; a = b; b = c; }
 
 // `workspace` has for each token: the widest fused product (qkv or feed-forward), the heads' outputs, and hidden states.
@@ -81,23 +103,34 @@ void run_stack(const StackCall& p, const Team& team) {
     };
     for (int64_t l = 0; l < p.layers; l++) {
         const LayerCall& s = p.steps[l];
-        const int64_t whole = s.qkv->outputs, own = s.heads * s.width, keys = s.key_heads * s.width;
+        const int64_t whole = s.qkv->outputs, keys = s.key_heads * s.width;
+        const int64_t own = s.heads * s.width * (s.gated ? 2 : 1);  // with the gates of queries
         // Queries, keys and values side by side: wide (tokens, whole), whole = own + 2 * keys.
-        multiply(s.qkv, x, nullptr, wide, s.out);
-        const bool turned = s.cosines || s.q_norm || s.k_norm;
-        char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
-        // Rotate in place, and move new keys and values to their rows of the KV cache.
-        if (turned || s.k || s.clip) parallel_for(team, tokens, 8, [&](int64_t t) {
-            static thread_local Scratch scratch;
-            float* buffer = (float*)scratch.get(size_t(own + 16) * 4);
-            const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
-            if (s.clip) clip_row(wide, at, whole, s.clip, p.type);
-            if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, s.q_norm_bias, t, wide, at, p.type, buffer);
-            if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, s.k_norm_bias, t, s.k ? k : wide, s.k ? row : at + own, p.type, buffer);
-            else if (s.k) std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
-            if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
-        });
-        attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
+        multiply(s.qkv, x, nullptr, wide, s.delta ? s.rates : s.out);
+        if (s.delta) {
+            multiply(s.rates, x, nullptr, other, s.out);  // (tokens, 2 * heads), which is narrower than the states
+            DeltaStep d = *s.delta;
+            d.mixed = wide, d.gate = wide + d.channels * size, d.rates = other, d.out = mixed, d.sequences = tokens;
+            d.mixed_stride = d.gate_stride = whole, d.rates_stride = s.rates->outputs;
+            delta_step(d, team);
+        } else {
+            const bool turned = s.cosines || s.q_norm || s.k_norm;
+            char *k = s.k ? (char*)s.k : wide + own * size, *v = s.v ? (char*)s.v : wide + (own + keys) * size;
+            // Rotate in place, and move new keys and values to their rows of the KV cache.
+            if (turned || s.k || s.clip || s.gated) parallel_for(team, tokens, 8, [&](int64_t t) {
+                static thread_local Scratch scratch;
+                float* buffer = (float*)scratch.get(size_t(own + 16) * 4);
+                const int64_t at = t * whole, row = (s.writes ? s.writes[t] : t) * keys;
+                if (s.clip) clip_row(wide, at, whole, s.clip, p.type);
+                if (s.gated) part_gates(s, wide + at * size, (char*)buffer, size);
+                if (turned) rotate_heads(s, wide, at, s.heads, s.q_norm, s.q_norm_bias, t, wide, at, p.type, buffer);
+                if (turned) rotate_heads(s, wide, at + own, s.key_heads, s.k_norm, s.k_norm_bias, t, s.k ? k : wide, s.k ? row : at + own, p.type, buffer);
+                else if (s.k) std::memcpy(k + row * size, wide + (at + own) * size, keys * size);
+                if (s.k) std::memcpy(v + row * size, wide + (at + own + keys) * size, keys * size);
+            });
+            attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
+            if (s.gated) gate_heads(wide + own / 2 * size, whole, mixed, tokens, own / 2, p.type, team);
+        }
         multiply(s.out, mixed, x, other, s.query ? s.query : s.into);  // adds the residual x
         const Weight* after = l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr;
         if (s.parallel) {  // the feed-forward reads the same x, and adds to what attention gave

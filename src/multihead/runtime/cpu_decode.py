@@ -33,6 +33,7 @@ from .cpu_stack import (
     set_source,
     workspace_width,
 )  # fmt: skip
+from .delta_layers import DeltaSteps, fits_delta_step, has_delta
 from .fused_layers import LINEARS
 from .layer_blocks import blocks
 from .layer_spec import LayerSpec, NormSpec, norm_spec
@@ -62,7 +63,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
         fits = stack.layer.native is not None and stack.layer.native.snapshot.holds()
     if not fits or not stack.layer.causal or not _fits_embeddings(stack.part("embed"), dtype):
         return False
-    positions = {type(attention_of(layer).positions) for layer in stack.layer.layers}
+    positions = {type(attention_of(layer).positions) for layer in stack.layer.layers if not has_delta(layer)}
     # the LM head reads the normed states, so nothing may come between
     last = stack.part("norm").norm is not None and stack.kind("out") in (nn.Identity, Dropout)
     return last and positions <= {Positions, Rotary, *SCORE_BIASES}
@@ -94,7 +95,9 @@ def _unknown_kind(layer: LayerSpec | None) -> str:
 def _fits_attention(layer: LayerSpec | None) -> bool:
     kinds = {"attention": Attention, "cross": CrossAttention}
     return layer is not None and all(
-        fits_kernel_attention(block.step, kinds[block.name], SCALES) for block in blocks(layer) if block.name in kinds
+        fits_delta_step(block.step) or fits_kernel_attention(block.step, kinds[block.name], SCALES)
+        for block in blocks(layer)
+        if block.name in kinds
     )
 
 
@@ -170,8 +173,12 @@ class CpuDecodeStep:
         # the same memory, so that one assignment sets a field of many layers
         self._table = np.frombuffer(memoryview(self._steps).cast("B"), np.dtype(native.LayerCall))
         self._workspace_width = workspace_width(weights)
-        self._windows = groups([layer.memory().window for layer in layers])
-        by_positions = groups([attention_of(layer).positions for layer in layers])
+        self._deltas = DeltaSteps({n: attention_of(x) for n, x in enumerate(layers) if has_delta(x)}, dtype)
+        for place, number in enumerate(self._deltas.numbers):
+            self._steps[number].delta = self._deltas.address(place)
+        attends = [number for number, layer in enumerate(layers) if not has_delta(layer)]
+        self._windows = groups([layers[number].memory().window for number in attends], attends)
+        by_positions = groups([attention_of(layers[number]).positions for number in attends], attends)
         # layers that share a module share its angles, too
         self._rotary = [(positions, each) for positions, each in by_positions.items() if type(positions) is Rotary]
         self._biased = [
@@ -218,6 +225,8 @@ class CpuDecodeStep:
         """Set the addresses of keys and values. Return True if the kernels can read them there."""
         for number, memory in enumerate(self.store.layers):
             step = self._steps[number]
+            if step.delta:  # `bind_states` sets its addresses
+                continue
             assert isinstance(memory, KVLayerCache)
             for x in (memory.k, memory.v):
                 # (rows, key heads, head width)
@@ -227,6 +236,13 @@ class CpuDecodeStep:
             assert memory.v is not None
             step.k, step.v = memory.k.data_ptr(), memory.v.data_ptr()
         return True
+
+    def bind_states(self, slots: Sequence[int]) -> bool:
+        """Set the addresses of recurrent states, for sequences with these slots. Return True if they can be read."""
+        if not self._deltas.numbers:
+            return True
+        self._slots = native.numbers(slots)
+        return self._deltas.bind(self.store.layers, self._slots)
 
     def accepts(self, source: EncoderOutput | None) -> bool:
         """Return True if the next steps' cross-attention can read this source."""

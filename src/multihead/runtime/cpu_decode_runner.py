@@ -16,6 +16,7 @@ from ..nn.cache.block_pool import BlockTable
 from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
+from ..nn.state_space import StateSpaceCache
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
 from .layer_spec import LayerSpec, describe
@@ -62,7 +63,7 @@ class CpuDecodeRunner(EagerRunner):
         if model.attend is not fused_attention:
             return 'its attention is set to "eager"'
         for number, layer in enumerate(store.layers):
-            if type(layer) is not KVLayerCache:
+            if type(layer) not in (KVLayerCache, StateSpaceCache):
                 return f"layer {number} caches more than keys and values"
         for name, x in (*model.named_parameters(), *model.named_buffers()):
             if not x.is_cpu:
@@ -107,7 +108,8 @@ class CpuDecodeRunner(EagerRunner):
         if any(limit is not None and max(places) + steps > limit for limit in limits):
             return None
         compiled.bind_source(source)
-        if not self._bind_cache(compiled, sequences):
+        slots_of_states = [sequence.slot or 0 for sequence in sequences]
+        if not self._bind_cache(compiled, sequences) or not compiled.bind_states(slots_of_states):
             return None
         slots = {w: _slots([sequence.tables[w] for sequence in sequences], places, w) for w in self.store.windows}
         began = time.perf_counter()

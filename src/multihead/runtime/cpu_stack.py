@@ -16,7 +16,8 @@ from ..kernels.cpu import native
 from ..kernels.cpu.attention import prefills, spans
 from ..kernels.ops import fused_attention
 from ..nn.attention.alibi import Alibi
-from ..nn.attention.attention import CrossAttention
+from ..nn.attention.attention import Attention, CrossAttention
+from ..nn.attention.gated import GatedAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.encoder_output import EncoderOutput
@@ -25,6 +26,7 @@ from ..nn.layer import CrossLayer, Layer, ParallelLayer
 from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
+from .delta_layers import head_factor
 from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, FusedResidual
 from .heads_norm import as_kernels_read, fits_heads_norms, norm_parameters, set_heads_norms
 from .layer_spec import LayerSpec, Snapshot, adopt, describe, register
@@ -96,7 +98,8 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
 
 def fits_kernel_attention(spec: LayerSpec | None, kind: type[nn.Module], more: Iterable[str] = ()) -> bool:
     """Return True if the kernels compute all that attention of a class does, but for the options in `more`."""
-    if spec is None or type(spec.layer) is not kind or spec.kind("positions") not in POSITIONS:
+    kinds = (Attention, GatedAttention) if kind is Attention else (kind,)  # which prefill in C++ does not compute
+    if spec is None or type(spec.layer) not in kinds or spec.kind("positions") not in POSITIONS:
         return False
     if not spec.options <= {"clip", "norm_last", "softcap", *more}:
         return False
@@ -114,7 +117,7 @@ def rows_of(step: Any) -> tuple[int, int]:
     """Return the channels of all heads' queries and keys of an attention."""
     if isinstance(step, FusedAttention):
         return step.widths[:2]
-    return len(step.q.weight), len(step.k.weight)
+    return len(step.q.weight) // head_factor(step), len(step.k.weight)
 
 
 def _as_many_key_heads(step: Any) -> bool:
@@ -291,10 +294,10 @@ def address_of(x: Any) -> int:
     return x.data_ptr() if isinstance(x, Tensor) else ctypes.addressof(x)
 
 
-def groups(keys: Sequence[Any]) -> dict[Any, list[int]]:
-    """Return key -> indices of the items with this key."""
+def groups(keys: Sequence[Any], numbers: Sequence[int] | None = None) -> dict[Any, list[int]]:
+    """Return key -> indices of the items with this key, or their `numbers`."""
     indices: dict[Any, list[int]] = {}
-    for index, key in enumerate(keys):
+    for index, key in zip(range(len(keys)) if numbers is None else numbers, keys, strict=True):
         indices.setdefault(key, []).append(index)
     return indices
 
@@ -304,11 +307,16 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     step = attention_of(layer)
     products = weights.qkv, weights.out, weights.into, weights.down
     entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
-    entry.width, entry.heads = step.head_width, weights.widths[0] // step.head_width
+    if weights.rates is not None:  # the caller sets `delta`
+        entry.rates = weights.rates.address
+        return [product.memory for product in weights.products]
+    factor = head_factor(step)
+    entry.width, entry.heads = step.head_width, weights.widths[0] // (factor * step.head_width)
+    entry.gated = int(factor == 2)
     entry.key_heads, entry.scale, entry.window = weights.widths[1] // step.head_width, step.scale, step.window or 0
     entry.softcap = step.softcap or 0.0
     entry.clip, entry.parallel = step.clip or 0.0, int(isinstance(layer, ParallelLayer))
-    memory = set_heads_norms(entry, step, weights.widths[:2])
+    memory = set_heads_norms(entry, step, (weights.widths[0] // factor, weights.widths[1]))
     if weights.query is not None and weights.cross is not None:
         entry.query, entry.cross = weights.query.address, weights.cross.address
         entry.cross_scale, entry.cross_softcap = layer.cross.step.scale, layer.cross.step.softcap or 0.0

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..nn.attention.attention import Attention
+from ..nn.attention.gated import GatedAttention
+from ..nn.gated_delta_net import GatedDeltaNet
 from ..nn.layer import ParallelLayer, Residual
 from ..nn.weights import NormedLinear
 from .fused_layers import LINEARS
 from .layer_spec import LayerSpec, NormSpec, norm_spec
+
+# Linear layers of each class of steps, the last one last. Decode steps compute more classes than fused layers do.
+STEPS: Mapping[type, tuple[str, ...]] = {
+    **LINEARS, GatedAttention: LINEARS[Attention], GatedDeltaNet: ("qkv", "gate", "rates", "output"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,18 @@ class Block:
     @cached_property
     def linears(self) -> Mapping[str, Any]:
         """Linear layers of the step by name, without the norm that the last one may read through."""
-        found = {name: self.module.get_submodule(name) for name in LINEARS[type(self.module)]}
+        found = {name: self.module.get_submodule(name) for name in STEPS[type(self.module)]}
         return {name: x.linear if type(x) is NormedLinear else x for name, x in found.items()}
+
+    @property
+    def last(self) -> str:
+        """Name of the last linear layer."""
+        return STEPS[type(self.module)][-1]
 
     @cached_property
     def inside(self) -> NormSpec | None:
         """Norm of what the last linear layer reads (BitNet)."""
-        last: Any = self.module.get_submodule("down" if hasattr(self.module, "down") else "out")
+        last: Any = self.module.get_submodule(self.last)
         return norm_spec(last.norm) if type(last) is NormedLinear else None
 
 

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from ..heads.heads import LanguageModel
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import Attention, CrossAttention
+from ..nn.attention.gated import GatedAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.attention.query_scale import PositionScale
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
 from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
+from ..nn.gated_delta_net import GatedDeltaNet, GatedRMSNorm
 from ..nn.hooks import is_hooked
 from ..nn.layer import CrossLayer, Layer, ParallelLayer, Residual
 from ..nn.norms import (
@@ -39,6 +41,7 @@ from ..nn.norms import (
 )
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import EncoderDecoder, Stack
+from ..nn.state_space import ShortConvolution
 from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Dropout, Embedding, LayerNorm, Linear, NormedLinear, ScaledEmbedding
 
@@ -79,6 +82,12 @@ EMBEDDING = Attributes(
 CLASSES: dict[type[nn.Module], Attributes] = {
     Alibi: Attributes("scale slopes"),
     Attention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
+    GatedAttention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
+    GatedDeltaNet: Attributes(
+        "act convolution decay gate key_width norm output parts qkv rates step strength value_width"
+    ),
+    GatedRMSNorm: Attributes("act eps weight"),
+    ShortConvolution: Attributes("weight", {"bias": None}),
     CrossAttention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
     BucketedBias: Attributes("buckets causal reach table"),
     Tensor2TensorPositions: Attributes("frequencies offset padding width"),
@@ -132,7 +141,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     ExpertList: Attributes(),
 }  # fmt: skip
 # Classes whose plain attributes users may set at any time.
-SETTABLE = (Attention, CrossAttention, Residual, RMSNorm, WideRMSNorm)
+SETTABLE = (Attention, CrossAttention, GatedAttention, Residual, RMSNorm, WideRMSNorm)
 
 
 @dataclass(frozen=True, eq=False)

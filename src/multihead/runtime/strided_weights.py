@@ -16,8 +16,10 @@ from ..kernels.cpu import native
 from ..kernels.cpu.linear import row_stride, weight_layout
 from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
+from ..nn.gated_delta_net import GatedDeltaNet
 from ..nn.layer import CrossLayer, Layer, ParallelLayer
 from ..nn.weights import NormedLinear
+from .delta_layers import fits_delta_step, fits_gated_attention, head_factor
 from .fused_layers import fusable, kernel_activation
 from .fused_linear_cpu import FusedLinear, stacked_biases
 from .layer_blocks import Block, blocks
@@ -25,6 +27,7 @@ from .layer_spec import LayerSpec, NormSpec
 
 PRODUCTS: Mapping[str, tuple[tuple[str, ...], ...]] = {  # linear layers that are read as one, of each residual
     "attention": (("q", "k", "v"), ("out",)), "cross": (("q",), ("out",)), "ffn": (("gate", "up"), ("down",)),
+    "delta": (("qkv", "gate"), ("rates",), ("output",)),
 }  # fmt: skip
 
 
@@ -88,6 +91,7 @@ class LayerWeights:
     Args:
         widths: outputs of queries, keys and values.
         query, cross: of cross-attention: the queries, and the result.
+        rates: of a gated DeltaNet, whose `qkv` gives the gates of its outputs, too.
     """
 
     qkv: Weight
@@ -97,10 +101,11 @@ class LayerWeights:
     widths: tuple[int, int, int]
     query: Weight | None = None
     cross: Weight | None = None
+    rates: Weight | None = None
 
     @property
     def products(self) -> list[Weight]:
-        products = self.qkv, self.out, self.into, self.down, self.query, self.cross
+        products = self.qkv, self.out, self.into, self.down, self.query, self.cross, self.rates
         return [product for product in products if product is not None]
 
     @classmethod
@@ -119,11 +124,15 @@ class LayerWeights:
         gated = isinstance(other, GatedFeedForward)
         up = [other.gate, other.up] if gated else [other.up]
         cross = [] if reads is None else [_strided([reads.module.q], norm=reads.before), _last(reads)]
+        into, down = _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.before), _last(ffn)
+        if isinstance(step, GatedDeltaNet):
+            qkv, rates = (_strided(x, norm=attention.before) for x in ([step.qkv, step.gate], [step.rates]))
+            return cls(qkv, _last(attention), into, down, (0, 0, 0), rates=rates)
         return cls(
             _strided([step.q, step.k, step.v], norm=attention.before),
             _last(attention),
-            _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.before),
-            _last(ffn),
+            into,
+            down,
             (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
             *cross,
         )
@@ -135,10 +144,11 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
         return False
     found = list(blocks(layer))
     for block in found:
-        if not block.fits or not fusable(block.step, NormedLinear):
+        delta = fits_delta_step(block.step)
+        if not block.fits or not (delta or fits_gated_attention(block.step) or fusable(block.step, NormedLinear)):
             return False
-        linears = block.linears
-        groups = [[linears[part] for part in product if part in linears] for product in PRODUCTS[block.name]]
+        linears, products = block.linears, PRODUCTS["delta" if delta else block.name]
+        groups = [[linears[part] for part in product if part in linears] for product in products]
         if not all(same_layout(linears, dtype) for linears in groups):
             return False
     return _shapes_fit(found)
@@ -155,17 +165,21 @@ def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
 
 def _shapes_fit(layer: Sequence[Block]) -> bool:
     """Return True if a layer's weights, biases and norms go together; torch raises the error for those that do not."""
-    states = len(layer[0].linears["out"].weight)  # width of hidden states
+    states = len(layer[0].linears[layer[0].last].weight)  # width of hidden states
     for block in layer:
         linears = dict(block.linears)
         if any(x.bias is not None and x.bias.shape != (len(x.weight),) for x in linears.values()):
             return False
-        last = linears.pop("down" if "down" in linears else "out").weight  # (width, inner)
+        last = linears.pop(block.last).weight  # (width, inner)
         norms = (block.before, states), (block.after, states), (block.inside, last.shape[1])
         weights = [(x, width) for norm, width in norms if norm for x in (norm.scale, norm.shift) if x is not None]
         if any(x.shape != (width,) for x, width in weights):
             return False
+        if isinstance(block.module, GatedDeltaNet):  # `fits_delta_step` has compared its other shapes
+            continue
         inner = {name: len(x.weight) for name, x in linears.items()}  # outputs of the products before the last one
+        if "q" in inner:
+            inner["q"] //= head_factor(block.module)
         if len(last) != states or last.shape[1] != inner.get("up", inner.get("q")):
             return False
         if inner.get("gate", inner.get("up")) != inner.get("up") or inner.get("k") != inner.get("v"):
@@ -181,7 +195,7 @@ def _shapes_fit(layer: Sequence[Block]) -> bool:
 
 def _last(block: Block) -> StridedWeight:
     """Return the last product of a block, with the norm that it reads through and what comes before the sum."""
-    linear = block.linears["down" if "down" in block.linears else "out"]
+    linear = block.linears[block.last]
     return _strided([linear], norm=block.inside, after=block.after, inner=block.inner, scale=block.scale)
 
 
