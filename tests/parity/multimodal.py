@@ -30,6 +30,7 @@ class Whole:
     Args:
         kind: its model_type. text, vision, outer: entries of its configs beside `TEXT` and the shrunk defaults.
         name: of its class, where it is not the config's with ForConditionalGeneration.
+        tolerance: of the largest magnitude.
         inner: name of the tower's config. text_name: of the text config's model_type, where it is to be said.
     """
 
@@ -40,6 +41,7 @@ class Whole:
     outer: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     tower: str = "vision_config"
+    tolerance: float = 3e-6
 
     def config(self) -> Any:
         """Return the reference's config, all its parts as small as they can be."""

@@ -29,6 +29,10 @@ WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_atten
 PER_LAYER = {"global_head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 99}
 SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 4.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"], "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10, **HALF_SECTIONS,
+}  # fmt: skip
 WHOLES = (
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
     Whole("cohere2_vision", text=WINDOWS),
@@ -57,6 +61,8 @@ WHOLES = (
     Whole("qwen2_5_vl", text=SECTIONS),
     Whole("qwen2_audio"),
     Whole("qwen2_vl", text=SECTIONS),
+    Whole("qwen3_5", text=DELTA),
+    Whole("qwen3_5_moe", text={**DELTA, **EXPERTS, "shared_expert_intermediate_size": 16}),
     Whole("qwen3_omni_moe_thinker", text={**SECTIONS, **EXPERTS}),
     Whole("qwen3_vl", text=SECTIONS),
     Whole("qwen3_vl_moe", text={**SECTIONS, **EXPERTS}),

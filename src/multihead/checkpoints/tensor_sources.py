@@ -205,20 +205,24 @@ class Joined(Source):
 
     Args:
         more: last names of the further ones, in place of the key's own. sizes: rows of each.
+        row: shape of a stored row, where it has more axes than ours.
     """
 
     more: tuple[str, ...]
     sizes: tuple[int, ...]
+    row: tuple[int, ...] = ()
 
     def names(self, key: str, leaf: str) -> tuple[str, ...]:
         stem = key.rpartition(".")[0]
         return (key + leaf, *(f"{stem}.{other}{leaf}" for other in self.more))
 
     def read(self, *stored: Tensor) -> Tensor:
-        return torch.cat(stored)
+        whole = torch.cat(stored)
+        return whole.flatten(1) if self.row else whole
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
-        return ours.split(self.sizes)
+        parts = ours.split(self.sizes)
+        return [part.reshape(-1, *self.row) for part in parts] if self.row else parts
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..case import Case
-from .decoders import ALL
+from .decoders import ALL, FEW
 from .decoders import of as decoder
 
 DELTA = {
@@ -24,6 +24,8 @@ EXPERTS = {
     "moe_intermediate_size": 24,
     "shared_expert_intermediate_size": 24,
 }
+SMALL = {"num_hidden_layers": 3, "hidden_size": 48}
+UNTURNED = {"rope_theta": None, "rope_type": "default"}
 MIXED = ["full_attention", "linear_attention", "linear_attention"]
 
 
@@ -45,4 +47,8 @@ CASES = (
          ("ForCausalLM",), stem="Qwen3_5", lengths=(130, 65, 64, 63, 1), tolerance=CLOSE),
     Case("qwen3.5-moe", of("Qwen3_5MoeText", **EXPERTS), ("TextModel", "ForCausalLM"), stem="Qwen3_5Moe",
          tolerance=CLOSE),
+    Case("olmo-hybrid", decoder("OlmoHybrid", **SMALL), FEW, tolerance=CLOSE),
+    Case("olmo-hybrid-unturned", decoder("OlmoHybrid", **SMALL, linear_num_key_heads=3, linear_key_head_dim=6,
+         linear_allow_neg_eigval=False, layer_types=MIXED, attention_bias=True, rope_parameters=UNTURNED),
+         ("ForCausalLM",), tolerance=CLOSE),
 )  # fmt: skip

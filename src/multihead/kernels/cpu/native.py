@@ -37,8 +37,8 @@ def _interface() -> tuple[Interface, str]:
 INTERFACE, HEADER_FAULT = _interface()
 # Structures of native.h, in its order. Without the header there is no library either, so no struct is filled in.
 STRUCTS = (
-    "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "LayerCall", "StackCall", "CacheWindow", "RotaryAngles",
-    "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
+    "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "LayerCall", "StackCall", "CacheWindow",
+    "RotaryAngles", "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
 )  # fmt: skip
 (
     Weight, DecodeAttention, PrefillAttention, DeltaStep, LayerCall, StackCall, CacheWindow, RotaryAngles, DecodeLoop,

@@ -196,6 +196,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "olmo2": Entry("olmo2", "Olmo2", layouts=(("gguf", "olmo2"),)),
     "olmo3": Entry("olmo2", "Olmo3", "OLMO3"),
     "olmoe": Entry("olmoe", "Olmoe"),
+    "olmo_hybrid": Entry("olmo_hybrid", "OlmoHybrid"),
     "openai-gpt": Entry("openai_gpt", "OpenAIGPT"),
     "openai_privacy_filter": Entry("privacy_filter", "OpenAIPrivacyFilter"),
     "opt": Entry("opt", "OPT"),
