@@ -39,6 +39,12 @@ EXPERTS = {
     "moe_intermediate_size": 384, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 4,
     "head_dim": 64, "eos_token_id": None, "bos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+HYBRID = {
+    "vocab_size": 32_000, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128, "linear_num_key_heads": 8,
+    "linear_num_value_heads": 16, "linear_key_head_dim": 64, "linear_value_head_dim": 64, "eos_token_id": None,
+    "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
 CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options of ours alone
     "GPT-2": (transformers.GPT2Config(eos_token_id=None, bos_token_id=None), 1, {}),
     "T5 small": (transformers.T5Config(**T5), 1, {}),
@@ -46,6 +52,9 @@ CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options 
     "Marian base, beam 4": (transformers.MarianConfig(**MARIAN), 4, {}),
     "BART base, beam 4": (transformers.BartConfig(**BART), 4, {}),
     "Qwen3-MoE, 32 experts": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {}),
+    "Qwen3.5, 12 layers": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {}),
+    "Qwen3.5, 12 layers, bfloat16": (transformers.Qwen3_5TextConfig(**HYBRID, dtype="bfloat16"), 1, {}),
+    "Qwen3.5, 12 layers, int8": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {"precision": "int8"}),
     "Qwen3-MoE, 32 experts, int8": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {"precision": "int8"}),
 }
 
@@ -54,7 +63,7 @@ def pair(config: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """Ours and the reference's model with the same weights."""
     kind = "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
     torch.manual_seed(0)
-    reference = getattr(transformers, kind).from_config(config).eval()
+    reference = getattr(transformers, kind).from_config(config, dtype=config.dtype or torch.float32).eval()
     with tempfile.TemporaryDirectory() as folder:
         reference.save_pretrained(folder)
         return getattr(multihead, kind).from_pretrained(folder, **options), reference
@@ -86,7 +95,7 @@ def main() -> None:
     options.add_argument("--json", help="write the results here")
     chosen = options.parse_args()
     transformers.logging.set_verbosity_error()
-    print(f"{'new tokens a second, float32':32}{'ours':>8}{'theirs':>8}")
+    print(f"{'new tokens a second':32}{'ours':>8}{'theirs':>8}")
     results = []
     for title, (config, beams, own) in CASES.items():
         if chosen.only and not any(part in title for part in chosen.only):

@@ -25,6 +25,8 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     **{rf"model\.layers\.{n}.*": f"{{}}layers.{n}.self_attn.o_proj.weight" for n in (46, 47, 61, 80, 92)},
     "mtp": "{}mtp_block.0.mlp.gate_proj.weight",
     r"^mtp\.": "mtp.layers.0.mlp.gate_proj.weight",
+    "^mtp.*": "mtp.layers.0.mlp.gate_proj.weight",
+    "^model.visual.*": "model.visual.pos_embed.weight",
     r"^model\.mtp\.": "{}mtp.layers.0.mlp.gate_proj.weight",
     r"model\.mtp.*": "{}mtp.layers.0.mlp.gate_proj.weight",
     "attn.bias": "{}h.0.attn.bias",

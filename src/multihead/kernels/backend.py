@@ -158,6 +158,23 @@ class Backend(ABC):
         """
         return None
 
+    def delta_step(
+        self, mixed: Tensor, gate: Tensor, rates: Tensor, inputs: Tensor, states: Tensor, slots: Tensor | slice,
+        weights: Mapping[str, Any],
+    ) -> Tensor | None:  # fmt: skip
+        """Return gated outputs (sequences, heads * value width) of a decode step of a gated DeltaNet, or None.
+
+        Args:
+            mixed: (sequences, channels), before the convolution. gate: (sequences, heads * value width).
+            rates: (sequences, 2 * heads), how much is written, then the times of the decay.
+            inputs: the convolution's last inputs, (slots, kernel - 1, channels), changed in place.
+            states: (slots, heads, key width, value width), changed in place. slots: of the sequences.
+            weights: `taps` (kernel, channels), `decay` (heads,), below 0, `step` (heads,) and `norm` (value width,) in
+                float32; `heads`, `key_heads`, `key_width`, `value_width`, `kernel`, `channels`, `norm_eps`, `strength`;
+                `act` and `gate_act`, names of activations.
+        """
+        return None
+
     # Paged KV caches and captured decode steps.
 
     def reads_pages(self, q: Tensor, k: Tensor, v: Tensor) -> bool:

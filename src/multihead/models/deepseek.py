@@ -15,7 +15,7 @@ from ..errors import UnsupportedConfig
 from ..nn.attention.latent import LatentAttention
 from ..nn.experts import GroupedTopK, Rule, SharedExpert, group_limited_top_k
 from ..nn.layer import Layer
-from ..nn.positions import yarn_mscale
+from ..nn.positions import Positions, yarn_mscale
 from ..nn.stack import Stack
 from . import llama
 from .common import gguf
@@ -178,34 +178,36 @@ def score_scale(config: DeepseekV2Config) -> float:
     return (config.qk_nope_head_dim + config.qk_rope_head_dim) ** -0.5 * grown**2
 
 
+def experts(config: Any, rule: Callable[[Any], Rule]) -> nn.Module:
+    inner = config.moe_intermediate_size * config.n_shared_experts
+    return SharedExpert(
+        routed(config, config.n_routed_experts, rule(config), wide=True), gated(config, inner, bias=config.mlp_bias)
+    )
+
+
+def attention(config: Any, positions: Positions, scale: float | None = None) -> LatentAttention:
+    return LatentAttention(
+        config.hidden_size,
+        config.num_attention_heads,
+        rank=config.kv_lora_rank,
+        query_rank=config.q_lora_rank,
+        plain=config.qk_nope_head_dim,
+        turned=config.qk_rope_head_dim,
+        value_width=config.v_head_dim,
+        bias=config.attention_bias,
+        positions=positions,
+        causal=True,
+        scale=scale,
+        dropout=config.attention_dropout,
+    )
+
+
 def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
-    positions = rotary_of(config, config.qk_rope_head_dim)
-
-    def experts() -> nn.Module:
-        inner = config.moe_intermediate_size * config.n_shared_experts
-        return SharedExpert(
-            routed(config, config.n_routed_experts, rule(config), wide=True),
-            gated(config, inner, bias=config.mlp_bias),
-        )
-
-    dense = dense_layers(config)
+    positions, dense = rotary_of(config, config.qk_rope_head_dim), dense_layers(config)
 
     def layer(i: int) -> Layer:
-        attention = LatentAttention(
-            config.hidden_size,
-            config.num_attention_heads,
-            rank=config.kv_lora_rank,
-            query_rank=config.q_lora_rank,
-            plain=config.qk_nope_head_dim,
-            turned=config.qk_rope_head_dim,
-            value_width=config.v_head_dim,
-            bias=config.attention_bias,
-            positions=positions,
-            causal=True,
-            scale=score_scale(config),
-            dropout=config.attention_dropout,
-        )
-        return llama.layer(config, attention, llama.feed_forward(config) if dense[i] else experts())
+        ffn: nn.Module = llama.feed_forward(config) if dense[i] else experts(config, rule)
+        return llama.layer(config, attention(config, positions, score_scale(config)), ffn)
 
     return llama.decoder(config, layer)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Joined, Source
-from ..config import Count, Size
+from ..config import Size
 from ..errors import UnsupportedConfig
 from ..nn.layer import Layer
 from ..nn.positions import Positions
@@ -84,8 +84,8 @@ def build(config: OlmoHybridConfig) -> Stack:
 
 
 def keys(config: Any) -> KeyMap:
-    sizes = (config.linear_num_key_heads * config.linear_key_head_dim,) * 2
-    sizes = (*sizes, config.linear_num_value_heads * config.linear_value_head_dim)
+    width = config.linear_num_key_heads * config.linear_key_head_dim
+    sizes = (width, width, config.linear_num_value_heads * config.linear_value_head_dim)
     rates, kernel = (config.linear_num_value_heads,) * 2, config.linear_conv_kernel_dim
     rows: dict[str, str | Source] = {
         **olmo2.HEAD_NORMS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
 from ..kernels.ops import backend
-from .activations import activation
+from .activations import ACTIVATIONS, activation
 from .delta_rule import CHANNEL_CHUNK, CHUNK, Chunks, delta_chunks, delta_step, unit
 from .forward_context import ForwardContext
 from .norms import RMSNorm
@@ -22,16 +22,17 @@ class GatedRMSNorm(RMSNorm):
     """RMS norm of each head, multiplied by an activated gate.
 
     Args:
-        act: of the gate, which is computed in float32.
+        act: of the gate, which is computed in float32. wide: the weight multiplies in float32, too.
     """
 
-    def __init__(self, width: int, eps: float, act: str = "silu") -> None:
+    def __init__(self, width: int, eps: float, act: str = "silu", *, wide: bool = False) -> None:
         super().__init__(width, eps)
-        self.act = activation(act)
+        self.act, self.wide = activation(act), wide
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:  # type: ignore[override]
         """Normalize (tokens, heads, width) and multiply by gates (tokens, heads, width)."""
-        normed = backend(x).rms_norm(x, self.weight, self.eps)
+        weight, wide = (self.weight.float(), x.float()) if self.wide else (self.weight, x)
+        normed = backend(wide).rms_norm(wide, weight, self.eps)
         return (normed * self.act(gate.float())).to(x.dtype)
 
 
@@ -85,18 +86,54 @@ class GatedDeltaNet(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateSpaceCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        mixed = self.act(self.convolution(self.qkv(x), context, memory))
+        mixed, gate, rates = self.qkv(x), self.gate(x), self.rates(x)
+        if memory is not None and context.runs.stride == 1:  # one token a sequence
+            y = self._kernel_step(mixed, gate, rates, context, memory)
+            if y is not None:
+                return self.output(y)
+        mixed = self.act(self.convolution(mixed, context, memory))
         q, k, v = mixed.float().split(self.parts, -1)
         # (tokens, key heads, key width) twice, (tokens, heads, value width)
         q, k, v = (unit(q.unflatten(-1, (-1, self.key_width))), unit(k.unflatten(-1, (-1, self.key_width))),
                    v.unflatten(-1, (-1, self.value_width)))  # fmt: skip
-        write, time = self.rates(x).float().chunk(2, -1)  # (tokens, heads) each
+        write, time = rates.float().chunk(2, -1)  # (tokens, heads) each
         decay = -torch.exp(self.decay.float()) * F.softplus(time + self.step.float())
         y = read_sequences(
             q * self.key_width**-0.5, k, v, decay, torch.sigmoid(write) * self.strength, context, memory
         )  # (tokens, heads, value width)
-        gate = self.gate(x).unflatten(-1, (-1, self.value_width))
+        gate = gate.unflatten(-1, (-1, self.value_width))
         return self.output(self.norm(y.to(x.dtype), gate).flatten(-2))  # (tokens, width)
+
+    def _kernel_step(
+        self, mixed: Tensor, gate: Tensor, rates: Tensor, context: ForwardContext, memory: StateSpaceCache
+    ) -> Tensor | None:
+        """Return outputs (tokens, heads * value width) of one token a sequence; None where no kernel computes them."""
+        inputs, states = memory.inputs.in_place(context), memory.state.in_place(context)
+        if inputs is None or states is None or (kernels := backend(mixed)).name == "torch":
+            return None
+        return kernels.delta_step(mixed, gate, rates, inputs[0], *states, self.kernel_weights())
+
+    def kernel_weights(self) -> dict[str, Any]:
+        """Return what `Backend.delta_step` needs of the weights."""
+        names = {function: name for name, function in reversed(ACTIVATIONS.items())}
+        kernel, channels = self.convolution.weight.shape[1], self.convolution.weight.shape[0]
+        with torch.no_grad():
+            return {
+                "taps": self.convolution.weight.float().t().contiguous(),
+                "decay": -torch.exp(self.decay.float()),
+                "step": self.step.float().contiguous(),
+                "norm": self.norm.weight.float().contiguous(),
+                "heads": len(self.decay),
+                "key_heads": self.parts[0] // self.key_width,
+                "key_width": self.key_width,
+                "value_width": self.value_width,
+                "kernel": kernel,
+                "channels": channels,
+                "norm_eps": self.norm.eps,
+                "strength": self.strength,
+                "act": names.get(self.act, ""),
+                "gate_act": names.get(self.norm.act, ""),
+            }
 
 
 def read_sequences(

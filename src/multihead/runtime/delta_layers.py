@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..kernels.activations import ACTIVATIONS
 from ..kernels.cpu import native
+from ..kernels.cpu.delta import fields, states_fit
 from ..nn.attention.gated import GatedAttention
 from ..nn.gated_delta_net import GatedDeltaNet
-from ..nn.state_space import StateSpaceCache
 from ..nn.weights import Linear
 from .fused_layers import kernel_activation
 from .layer_spec import LayerSpec
@@ -30,11 +28,10 @@ def fits_delta_step(spec: LayerSpec | None) -> bool:
         return False
     if spec.part("convolution").options or None in map(kernel_activation, (step.act, step.norm.act)):
         return False
-    # a vector of the kernels has 16 numbers; the rates lie where hidden states do
-    widths = step.key_width % 16 == step.value_width % 16 == 0
+    widths = step.key_width % 16 == step.value_width % 16 == 0  # a vector of the kernels has 16 numbers
     heads, channels, values = len(step.decay), len(step.qkv.weight), len(step.gate.weight)
     shapes = {
-        step.rates.weight.shape[0] == 2 * heads <= step.qkv.weight.shape[1],
+        step.rates.weight.shape[0] == 2 * heads <= step.qkv.weight.shape[1],  # they lie where hidden states do
         step.convolution.weight.shape[0] == channels == sum(step.parts),
         values == step.parts[2] == heads * step.value_width == step.output.weight.shape[1],
         step.decay.shape == step.step.shape == (heads,),
@@ -62,19 +59,19 @@ class DeltaSteps:
     def __init__(self, layers: dict[int, Any], dtype: torch.dtype) -> None:
         self.numbers, self.dtype = list(layers), dtype
         self._calls = (native.DeltaStep * len(layers))()
-        self._memory = [self._fill(*one) for one in zip(self._calls, layers.values(), strict=True)]
+        self._weights = [self._fill(*one) for one in zip(self._calls, layers.values(), strict=True)]
 
     def address(self, place: int) -> int:
         """Return the address of one structure."""
         return ctypes.addressof(self._calls[place])
 
-    def _fill(self, call: Any, step: GatedDeltaNet) -> list[Tensor]:
+    def _fill(self, call: Any, step: GatedDeltaNet) -> dict[str, Any]:
         """Fill in what no call changes. Returns what must live as long as the structure."""
-        fill = delta_arguments(step)
-        for name, value in fill.items():
-            setattr(call, name, value.data_ptr() if isinstance(value, Tensor) else value)
+        weights = step.kernel_weights()
+        for name, value in fields(weights).items():
+            setattr(call, name, value)
         call.type = native.TYPES[self.dtype]
-        return [value for value in fill.values() if isinstance(value, Tensor)]
+        return weights
 
     def bind(self, caches: Sequence[Any], slots: Any) -> bool:
         """Set the addresses of states and slots. Return True if the kernels can read them there.
@@ -82,47 +79,14 @@ class DeltaSteps:
         Args:
             caches: of all layers. slots: of each sequence, as `native.numbers`.
         """
-        for call, number in zip(self._calls, self.numbers, strict=True):
-            places = state_addresses(caches[number], call, self.dtype, max(slots, default=0) + 1)
-            if places is None:
+        for call, number, weights in zip(self._calls, self.numbers, self._weights, strict=True):
+            inputs, states = caches[number].inputs.states, caches[number].state.states
+            if inputs is None or states is None or min(len(inputs), len(states)) <= max(slots, default=0):
                 return False
-            call.inputs, call.states = places
-            call.slots = ctypes.addressof(slots)
+            if not states_fit(inputs, states, weights, self.dtype):
+                return False
+            call.inputs, call.states, call.slots = inputs.data_ptr(), states.data_ptr(), ctypes.addressof(slots)
         return True
-
-
-def delta_arguments(step: GatedDeltaNet) -> dict[str, Any]:
-    """Return the fields of `native.DeltaStep` that follow from the weights, tensors in float32."""
-    heads, (keys, _, _) = len(step.decay), step.parts
-    with torch.no_grad():
-        return {
-            "taps": step.convolution.weight.detach().float().t().contiguous(),  # (kernel, channels)
-            "decay": -torch.exp(step.decay.detach().float()),  # (heads,)
-            "step": step.step.detach().float().contiguous(),
-            "norm": step.norm.weight.detach().float().contiguous(),
-            "heads": heads,
-            "key_heads": keys // step.key_width,
-            "key_width": step.key_width,
-            "value_width": step.value_width,
-            "kernel": step.convolution.weight.shape[1],
-            "channels": step.convolution.weight.shape[0],
-            "norm_eps": step.norm.eps,
-            "strength": step.strength,
-            "act": ACTIVATIONS[kernel_activation(step.act) or ""],
-            "gate_act": ACTIVATIONS[kernel_activation(step.norm.act) or ""],
-        }
-
-
-def state_addresses(memory: StateSpaceCache, call: Any, dtype: torch.dtype, slots: int) -> tuple[int, int] | None:
-    """Return where a layer's last inputs and states are; None where the kernels cannot read them."""
-    inputs, states = memory.inputs.states, memory.state.states
-    if inputs is None or states is None:
-        return None
-    shapes = (call.kernel - 1, call.channels), (call.heads, call.key_width, call.value_width)
-    for x, shape, kind in ((inputs, shapes[0], dtype), (states, shapes[1], torch.float32)):
-        if x.shape[1:] != shape or len(x) < slots or x.dtype is not kind or not x.is_contiguous() or not x.is_cpu:
-            return None
-    return inputs.data_ptr(), states.data_ptr()
 
 
 def has_delta(layer: Any) -> bool:

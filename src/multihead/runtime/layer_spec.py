@@ -86,7 +86,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     GatedDeltaNet: Attributes(
         "act convolution decay gate key_width norm output parts qkv rates step strength value_width"
     ),
-    GatedRMSNorm: Attributes("act eps weight"),
+    GatedRMSNorm: Attributes("act eps weight", {"wide": False}),
     ShortConvolution: Attributes("weight", {"bias": None}),
     CrossAttention: Attributes(f"{ATTENTION} q k v out", ATTENTION_OPTIONS, {"dropout": TRAINING}),
     BucketedBias: Attributes("buckets causal reach table"),

@@ -7,6 +7,7 @@ from typing import Any
 from ..case import Case
 from .decoders import ALL, FEW
 from .decoders import of as decoder
+from .experts import balanced
 
 DELTA = {
     "num_hidden_layers": 4,
@@ -33,6 +34,14 @@ def of(name: str, **changes: Any) -> Any:
     return decoder(name, **{**DELTA, **changes})
 
 
+def kimi(**changes: Any) -> Any:
+    latent = {"kv_lora_rank": 20, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 14}
+    sizes = {"num_key_value_heads": 6, "linear_head_dim": 8, "linear_num_heads": 3, "hidden_size": 48}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    kinds = {"layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+    return decoder("KimiLinear", **{**sizes, **latent, **experts, **kinds, **changes})
+
+
 CASES = (
     Case("qwen3-next", of("Qwen3Next", **EXPERTS), ALL, tolerance=CLOSE),
     Case("qwen3-next-dense-biased", of("Qwen3Next", **EXPERTS, mlp_only_layers=[1], decoder_sparse_step=3,
@@ -51,4 +60,8 @@ CASES = (
     Case("olmo-hybrid-unturned", decoder("OlmoHybrid", **SMALL, linear_num_key_heads=3, linear_key_head_dim=6,
          linear_allow_neg_eigval=False, layer_types=MIXED, attention_bias=True, rope_parameters=UNTURNED),
          ("ForCausalLM",), tolerance=CLOSE),
+    Case("kimi-linear", kimi(), FEW, tolerance=CLOSE, altered=balanced),
+    Case("kimi-linear-low-rank", kimi(q_lora_rank=28, num_local_experts=6, n_group=3, topk_group=2,
+         norm_topk_prob=False, n_shared_experts=2, linear_conv_kernel_dim=3, attention_bias=True),
+         ("ForCausalLM",), tolerance=CLOSE, altered=balanced, lengths=(37, 16, 17)),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from ..ragged import AttentionMask, PagedLayout
 from ..torch.backend import TorchBackend
 from . import native
 from .attention import decode, prefill
+from .delta import delta_step
 from .linear import most_rows, row_stride, weight_layout
 
 DROPOUT_LEVELS = 1 << 32  # a probability is rounded to this many
@@ -133,6 +134,12 @@ class CpuBackend(TorchBackend):
             root=1 / sqrt(1 - beta2**step), beta1=beta1, beta2=beta2, eps=group["eps"],
         )  # fmt: skip
         native.library().mh_adam_rows(byref(arguments), torch.get_num_threads())
+
+    def delta_step(
+        self, mixed: Tensor, gate: Tensor, rates: Tensor, inputs: Tensor, states: Tensor, slots: Tensor | slice,
+        weights: Mapping[str, Any],
+    ) -> Tensor | None:  # fmt: skip
+        return delta_step(mixed, gate, rates, inputs, states, slots, weights)
 
     def runs_stacks(self, dtype: torch.dtype) -> bool:
         return dtype in native.TYPES

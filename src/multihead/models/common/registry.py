@@ -155,6 +155,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "kolibri1": Entry("mellum", "Kolibri1", "KOLIBRI1"),
     "laguna": Entry("laguna", "Laguna", "LAGUNA"),
     "layoutlm": Entry("layoutlm", "LayoutLM"),
+    "kimi_linear": Entry("kimi_linear", "KimiLinear"),
     "led": Entry("led", "LED"),
     "lfm2": Entry("lfm2", "Lfm2"),
     "lfm2_moe": Entry("lfm2", "Lfm2Moe", "MOE"),

@@ -281,6 +281,18 @@ class StateLayerCache:
             states = states.masked_fill(new.view(-1, *(1,) * (states.ndim - 1)), 0)
         return states
 
+    def in_place(self, context: CacheContext) -> tuple[Tensor, Tensor | slice] | None:
+        """Return the states of all slots, (slots, ...), and the slots of the pass's sequences.
+
+        For kernels that change states where they are. None where a sequence has no cached tokens.
+        """
+        cache = context.cache
+        assert cache is not None
+        if self.states is None or 0 in cache.lengths:
+            return None
+        self.states = grown(self.states, self.states, cache.store.num_slots)
+        return self.states, context.cached((cache, StateLayerCache), lambda: cache.slots(context.positions.device))
+
     def write(self, context: CacheContext, states: Tensor) -> None:
         cache = context.cache
         assert cache is not None
