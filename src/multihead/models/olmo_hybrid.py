@@ -13,6 +13,7 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, olmo2, qwen3_next
+from .common.later_words import without_mtp
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
 from .qwen3_next import DELTA, STORED
 
@@ -105,7 +106,7 @@ def keys(config: Any) -> KeyMap:
         (r"\.attention_layer_norm\.", ".input_layernorm."),
         (r"\.feedforward_layer_norm\.", ".post_attention_layernorm."),
     )
-    return replace(llama.keys(config, rows), renamed=renamed)
+    return without_mtp(replace(llama.keys(config, rows), renamed=renamed))
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(

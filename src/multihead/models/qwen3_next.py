@@ -18,6 +18,7 @@ from ..nn.norms import WideRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, qwen_moe
+from .common.later_words import without_mtp
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
 from .gemma import norm
 from .qwen3 import NORMS
@@ -151,8 +152,7 @@ def table(config: Any, projections: Rows, experts: bool) -> KeyMap:
         **(qwen_moe.shared_rows() if experts else {}),
     }
     found = llama.keys(config, rows)
-    later = r"^(model\.)?mtp\."  # the head that predicts the word after next
-    return replace(found, ignored=(*found.ignored, later), split_fused=qwen_moe.STACKED if experts else ())
+    return without_mtp(replace(found, split_fused=qwen_moe.STACKED if experts else ()))
 
 
 def keys(config: Any, experts: bool = False) -> KeyMap:

@@ -191,7 +191,7 @@ class CpuDecodeStep:
         learned = isinstance(self._position, LearnedPositions)
         self.padding_id: int | None = getattr(self._position, "padding", None)
         self.max_positions: int | None = self._position.count if learned else None
-        scales = [attention_of(layer).query_scale for layer in layers]
+        scales = [attention_of(layers[number]).query_scale for number in attends]
         self.scaled_from = min((scale.begin for scale in scales if scale is not None), default=None)
         # (positions, width); OPT and BART count from an offset
         self._positions = self._position.table.weight[self._position.offset :].to(dtype) if learned else None
