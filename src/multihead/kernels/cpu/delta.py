@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..activations import ACTIVATIONS
 from . import native
+from .native import library
 
 
 def delta_step(
@@ -37,7 +38,7 @@ def delta_step(
         inputs=inputs.data_ptr(), states=states.data_ptr(), slots=addressof(where), type=native.TYPES[mixed.dtype],
         **fields(weights),
     )  # fmt: skip
-    native.library().mh_delta_step(byref(call), torch.get_num_threads())
+    library().mh_delta_step(byref(call), torch.get_num_threads())
     return out
 
 
