@@ -55,7 +55,39 @@ class Results:
             worst = self.worst[kind]
             errors = [f"{worst[what]:.0e}" if what in worst else "" for what in ("outputs", "gradients")]
             rows.append(f"| {entry.name} | `{kind}` | {heads} | {len(self.configs[kind])} | {' | '.join(errors)} |")
-        TARGET.write_text(HEADER + "\n".join(rows) + "\n", encoding="utf-8")
+        TARGET.write_text(HEADER + "\n".join(rows) + "\n" + halves() + absent(), encoding="utf-8")
+
+
+def halves() -> str:
+    """Write the table of multimodal families whose text half is loaded."""
+    from multihead.models.common.registry import FAMILIES
+    from multihead.models.common.wrappers import WRAPPERS
+
+    from . import coverage
+
+    title = """
+## Text halves of multimodal checkpoints
+
+The language model of these checkpoints is loaded; what belongs to images and sound is not read. Where the text config
+names another family of the table above, that family is taken.
+
+| `model_type` | Usual family of the language model |
+|---|---|
+"""
+    ready = sorted(kind for kind in WRAPPERS if coverage.text_half(kind) in FAMILIES)
+    return title + "".join(f"| `{kind}` | `{coverage.text_half(kind)}` |\n" for kind in ready)
+
+
+def absent() -> str:
+    """Write the table of the reference's text families and heads that are not here."""
+    from . import coverage
+
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for table in (coverage.REASONS, coverage.WRAPPER_REASONS, coverage.HEAD_REASONS):
+        for name, reason in table.items():
+            reasons[reason].append(f"`{name}`")
+    rows = (f"| {reason} | {', '.join(sorted(set(names)))} |\n" for reason, names in sorted(reasons.items()))
+    return "\n## Not implemented, and why\n\n| Why | `model_type` or class |\n|---|---|\n" + "".join(rows)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -93,7 +93,9 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
         text["tie_word_embeddings"] = tied
     found = {k: v for k, v in {**wrapper.tokens, **outer}.items() if PLACEHOLDERS.match(k) and isinstance(v, int)}
     text = {k: v for k, v in text.items() if k not in found}
-    return TextHalf(kind, wrapper, text_kind, {**text, **wrapper.fixed, "placeholder_token_ids": found})
+    return TextHalf(
+        kind, wrapper, text_kind, {**wrapper.usual, **text, **wrapper.fixed, "placeholder_token_ids": found}
+    )
 
 
 def _is_outer(entry: str) -> bool:

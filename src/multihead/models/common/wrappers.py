@@ -29,7 +29,7 @@ class Wrapper:
         tied: whether scores share the word vectors where config.json does not say it; None for what the text config
             says, unless the outer one ties them.
         flat: whether older files keep the entries of both halves side by side, without `text_config`.
-        fixed: entries of the text half whatever its config says.
+        usual: entries that its text config leaves out. fixed: entries of the text half whatever its config says.
         inside: entries that lead from config.json to the object with `text_config`.
         names: (pattern, replacement) pairs of tensor names.
         classes: (class name, Auto class) pairs of classes that are not made of `name` and `SUFFIXES`.
@@ -41,6 +41,7 @@ class Wrapper:
     tokens: Mapping[str, int] = field(default_factory=dict)
     tied: bool | None = False
     flat: bool = False
+    usual: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = NAMES
@@ -71,6 +72,28 @@ GLM_V = {"image_token_id": 151343, "video_token_id": 151344}
 GEMMA4_TOKENS = {"image_token_id": 258880, "video_token_id": 258884, "audio_token_id": 258881}
 
 
+GLM_ASR = {
+    "vocab_size": 59264,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "eos_token_id": [59246, 59253, 59255],
+}
+VOXTRAL = {
+    "vocab_size": 131072,
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 100000000.0,
+}
 WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "aria": Wrapper("Aria", "aria_text", TOWERS, {"image_token_index": 9}),
     "aya_vision": Wrapper("AyaVision", "cohere2", TOWERS, {"image_token_index": 255036}, True, fixed=PLAIN_SCORES),
@@ -82,7 +105,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "exaone4_5": Wrapper("Exaone4_5_", "exaone4", (*VISUAL, "mtp"), {"image_token_id": 67, "video_token_id": 68}),
     "fast_vlm": Wrapper("FastVlm", "qwen2", TOWERS, {"image_token_index": 151646}, None),
     "fun_asr_nano": Wrapper("FunAsrNano", "qwen3", SPEECH, {"audio_token_id": 151646}, True),
-    "fuyu": Wrapper("Fuyu", "persimmon", ("vision_embed_tokens",), {"image_token_id": 71011}),
+    "fuyu": Wrapper(
+        "Fuyu",
+        "persimmon",
+        ("vision_embed_tokens",),
+        {"image_token_id": 71011},
+        classes=(("FuyuForCausalLM", "AutoModelForCausalLM"),),
+    ),
     "gemma3": Wrapper(
         "Gemma3",
         "gemma3_text",
@@ -99,7 +128,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "glm4v": Wrapper("Glm4v", "glm4v_text", VISUAL, GLM_V),
     "glm4v_moe": Wrapper("Glm4vMoe", "glm4v_moe_text", VISUAL, {"image_token_id": 151363, "video_token_id": 151364}),
     "glm_ocr": Wrapper("GlmOcr", "glm_ocr_text", VISUAL, {"image_token_id": 59280, "video_token_id": 59281}),
-    "glmasr": Wrapper("GlmAsr", "llama", SPEECH, {"audio_token_id": 59260}, True),
+    "glmasr": Wrapper("GlmAsr", "llama", SPEECH, {"audio_token_id": 59260}, True, usual=GLM_ASR),
     "glmga": Wrapper("Glmga", "glm4v_text", VISUAL, GLM_V),
     "got_ocr2": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
     "granite4_vision": Wrapper(
@@ -162,7 +191,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         "LlavaOnevision", "qwen2", LLAVA, {"image_token_index": 151646, "video_token_index": 151647}, None
     ),
     "mistral3": Wrapper("Mistral3", "mistral", TOWERS, {"image_token_index": 10}, True),
-    "mllama": Wrapper("Mllama", "mllama_text_model", ("vision_model", *TOWERS), {"image_token_index": 128256}),
+    "mllama": Wrapper(
+        "Mllama",
+        "mllama_text_model",
+        ("vision_model", *TOWERS),
+        {"image_token_index": 128256},
+        classes=(("MllamaForCausalLM", "AutoModelForCausalLM"),),
+    ),
     "moss_transcribe_diarize": Wrapper("MossTranscribeDiarize", "qwen3", SPEECH, {"audio_token_id": 151671}, True),
     "ovis2": Wrapper("Ovis2", "qwen2", ("vision_tower", "visual_embeddings_table"), {"image_token_id": 151665}, True),
     "paddleocr_vl": Wrapper(
@@ -239,5 +274,5 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         {"image_token_index": 32000, "video_token_index": 32001},
     ),
     "vipllava": Wrapper("VipLlava", "llama", TOWERS, {"image_token_index": 32000}),
-    "voxtral": Wrapper("Voxtral", "llama", SPEECH),
+    "voxtral": Wrapper("Voxtral", "llama", SPEECH, usual=VOXTRAL),
 }

@@ -1,0 +1,105 @@
+"""Text families of the reference's Auto classes that are not here, each with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transformers.models.auto import modeling_auto
+
+from multihead.models.common.registry import FAMILIES, architecture
+from multihead.models.common.text_types import TEXT_TYPES
+from multihead.models.common.wrappers import WRAPPERS
+
+TASKS = (
+    *("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SEQUENCE_CLASSIFICATION", "TOKEN_CLASSIFICATION"),
+    *("QUESTION_ANSWERING", "TEXT_ENCODING", "MULTIPLE_CHOICE", "NEXT_SENTENCE_PREDICTION"),
+)
+LATER = "not written yet"
+SOUND = "reads or writes sound; its language model is no checkpoint of its own"
+SIGHT = "reads images or page layouts beside its text, in every layer"
+PARTS = "is a part of a model that reads images, and is not published alone"
+REASONS: Mapping[str, str] = {
+    **dict.fromkeys(
+        """
+        aria_text axk1 axk2 bailing_hybrid beam bigbird_pegasus blt canine cohere_compass_text cpmant deepseek_v32
+        deepseek_v4 diffllama doge dots3_note dots3_note_text esmc falcon_mamba flaubert fsmt funnel gemma4_assistant
+        gemma4_unified_assistant glm_moe_dsa gpt-sw3 granite_swa granitemoe_swa hrm_text hy_v4 ibert inkling2_text
+        inkling_text jamba kimi_linear lfm3 llama4_text longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra
+        mvp neomme nllb-moe nystromformer olmo_hybrid pegasus_x phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
+        recurrent_gemma reformer roc_bert rwkv t5gemma2 ultrabert ultravbert xlstm yoso zamba zamba2 zaya
+        """.split(),
+        LATER,
+    ),
+    **dict.fromkeys(
+        """
+        audioflamingo3 moshi musicflamingo musicgen musicgen_melody nemo_speechlm seamless_m4t seamless_m4t_v2
+        voxtral_realtime whisper
+        """.split(),
+        SOUND,
+    ),
+    **dict.fromkeys(
+        """
+        bros git layoutlm layoutlmv2 layoutlmv3 lilt lxmert markuplm modernvbert perceiver tapas
+        """.split(),
+        SIGHT,
+    ),
+    **dict.fromkeys(("clip_text_model", "emu3", "tipsv2_text_model", "trocr"), PARTS),
+}
+WRAPPER_REASONS: Mapping[str, str] = {
+    **dict.fromkeys(("blip", "chameleon", "evolla", "idefics", "pi0", "pix2struct", "pp_formulanet", "udop"), SIGHT),
+    **dict.fromkeys(("florence2", "vision-encoder-decoder"), "answers about an image; its text half has no task"),
+    "kyutai_speech_to_text": SOUND,
+    **dict.fromkeys(
+        """
+        aria cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next hunyuan_vl
+        inkling2 inkling_mm_model kosmos-2 kosmos-2.5 lfm3_vl llama4 minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl
+        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
+        """.split(),
+        LATER,
+    ),
+}
+HEAD_REASONS: Mapping[str, str] = {}  # class name -> why a family that is here has no such head
+
+
+def mapped(task: str) -> dict[str, set[str]]:
+    """The class names of each model type of a task, as the reference maps them."""
+    names = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES")
+    return {kind: {found} if isinstance(found, str) else set(found) for kind, found in names.items()}
+
+
+def text_classes() -> dict[str, set[str]]:
+    """The class names of each text model type of the reference."""
+    out: dict[str, set[str]] = {}
+    for task in TASKS:
+        for kind, names in mapped(task).items():
+            out.setdefault(kind, set()).update(names)
+    return out
+
+
+def text_half(kind: str) -> str:
+    """The family that loads the text half of a wrapper."""
+    text = WRAPPERS[kind].text
+    return TEXT_TYPES[text].family if text in TEXT_TYPES else text
+
+
+def wrapper_types() -> set[str]:
+    """Model types of the reference's multimodal Auto classes that are no text family."""
+    found = {*mapped("IMAGE_TEXT_TO_TEXT"), *mapped("MULTIMODAL_LM")}
+    return {kind for kind in found if kind not in FAMILIES and kind not in REASONS}
+
+
+def missing_types() -> list[str]:
+    """Text model types of the reference that are not here."""
+    here = {*FAMILIES, *TEXT_TYPES, *WRAPPERS}
+    return sorted(kind for kind in text_classes() if kind not in here)
+
+
+def missing_wrappers() -> list[str]:
+    """Multimodal model types of the reference whose text half is not loaded."""
+    return sorted(kind for kind in wrapper_types() if kind not in WRAPPERS or text_half(kind) not in FAMILIES)
+
+
+def missing_heads() -> list[tuple[str, str]]:
+    """(model type, class name) of heads that the reference has for a family that is here."""
+    every = {entry.class_name(end) for kind, entry in FAMILIES.items() for end in architecture(kind).heads}
+    return sorted((kind, name) for kind, names in text_classes().items() if kind in FAMILIES for name in names - every)
