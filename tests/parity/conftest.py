@@ -83,9 +83,10 @@ def absent() -> str:
     from . import coverage
 
     reasons: dict[str, list[str]] = defaultdict(list)
-    for table in (coverage.REASONS, coverage.WRAPPER_REASONS, coverage.HEAD_REASONS):
-        for name, reason in table.items():
-            reasons[reason].append(f"`{name}`")
+    heads = [name for _, name in coverage.missing_heads()]
+    known = {**coverage.REASONS, **coverage.WRAPPER_REASONS, **coverage.HEAD_REASONS}
+    for name in (*coverage.missing_types(), *coverage.missing_wrappers(), *heads):
+        reasons[known[name]].append(f"`{name}`")
     rows = (f"| {reason} | {', '.join(sorted(set(names)))} |\n" for reason, names in sorted(reasons.items()))
     return "\n## Not implemented, and why\n\n| Why | `model_type` or class |\n|---|---|\n" + "".join(rows)
 
