@@ -65,5 +65,7 @@ CASES = (
     Case("youtu-whole-queries", of("Youtu", **{**LATENT, "q_lora_rank": None}, rope_interleave=False,
          attention_bias=True, tie_word_embeddings=False), ("ForCausalLM",), altered=unpadded),
     Case("minicpm3", of("MiniCPM3", **LATENT), CLASSES),
+    Case("diffllama", of("DiffLlama", hidden_size=48, num_attention_heads=4), ALL),
+    Case("diffllama-biased-wide-heads", of("DiffLlama", head_dim=6, attention_bias=True), ("ForCausalLM",)),
     Case("vaultgemma", of("VaultGemma", head_dim=8, sliding_window=4, query_pre_attn_scalar=10), FEW),
 )  # fmt: skip

@@ -74,6 +74,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "deberta-v2": Entry("deberta_v2", "DebertaV2"),
     "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
+    "diffllama": Entry("diffllama", "DiffLlama"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "dpr": Entry("dpr", "DPR"),
     "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
