@@ -45,6 +45,12 @@ HYBRID = {
     "linear_num_value_heads": 16, "linear_key_head_dim": 64, "linear_value_head_dim": 64, "eos_token_id": None,
     "bos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+CORRECTED = {
+    "vocab_size": 32_000, "hidden_size": 512, "num_hidden_layers": 16, "n_routed_experts": 32, "n_shared_experts": 1,
+    "num_experts_per_tok": 4, "first_k_dense_replace": 1, "moe_intermediate_size": 384, "intermediate_size": 1024,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "use_qk_norm": True, "eos_token_id": None,
+    "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
 CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options of ours alone
     "GPT-2": (transformers.GPT2Config(eos_token_id=None, bos_token_id=None), 1, {}),
     "T5 small": (transformers.T5Config(**T5), 1, {}),
@@ -56,6 +62,8 @@ CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options 
     "Qwen3.5, 12 layers, bfloat16": (transformers.Qwen3_5TextConfig(**HYBRID, dtype="bfloat16"), 1, {}),
     "Qwen3.5, 12 layers, int8": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {"precision": "int8"}),
     "Qwen3-MoE, 32 experts, int8": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {"precision": "int8"}),
+    "GLM-4.5, 32 experts": (transformers.Glm4MoeConfig(**CORRECTED), 1, {}),
+    "GLM-4.5, 32 experts, int8": (transformers.Glm4MoeConfig(**CORRECTED), 1, {"precision": "int8"}),
 }
 
 

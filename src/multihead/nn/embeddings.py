@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput, TextTooLong
 from ..kernels.hardware import kept_on, recording
+from .experts import parts_without_experts
 from .forward_context import ForwardContext
 from .ragged import sequence_ids
 from .weights import Dropout, Embedding, round_like
@@ -50,7 +51,8 @@ class LearnedPositions(nn.Module):
 
 def learned_positions(module: nn.Module) -> int | None:
     """Return the smallest number of positions that a table in the module has learned; None without such a table."""
-    return min((part.count for part in module.modules() if isinstance(part, LearnedPositions)), default=None)
+    found = (part.count for part in parts_without_experts(module) if isinstance(part, LearnedPositions))
+    return min(found, default=None)
 
 
 class SinusoidalPositions(nn.Module):

@@ -45,6 +45,14 @@ class ExpertList(nn.ModuleList):
         return self[expert](x)
 
 
+def parts_without_experts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and its parts, without lists of experts, which can hold tens of thousands."""
+    yield module
+    for part in module.children():
+        if not isinstance(part, ExpertList):
+            yield from parts_without_experts(part)
+
+
 class ClampedGate(nn.Module):
     """Gate of GPT-OSS: (up + 1) * gate * sigmoid(alpha * gate), inputs clamped first (arXiv:2508.10925).
 
@@ -121,6 +129,11 @@ class RoutedExperts(nn.Module):
 
     def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """Return the weighted sum of the results of chosen experts for x: (tokens, width) and (tokens, chosen)."""
+        if x.shape[0] == 1:  # nothing to sort or gather: a decode step of one sequence
+            out = torch.zeros_like(x)
+            for expert, place in sorted(zip(chosen[0].tolist(), range(chosen.shape[1]), strict=True)):
+                out = out + (self.experts(x, expert) * weights[:, place : place + 1]).to(x.dtype)
+            return out
         flat = chosen.flatten()  # (tokens * chosen,)
         # Choices by expert; stable, so that an expert reads its tokens in their order.
         order = flat.argsort(stable=True)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention.attention import CrossAttention
 from .cache.layer_cache import LayerCache, cache_or_none, memory_of
 from .embeddings import Embeddings
+from .experts import parts_without_experts
 from .forward_context import ForwardContext
 from .hooks import is_hooked
 from .layer import Layer
@@ -53,7 +54,12 @@ class Stack(nn.Module):
     def causal(self) -> bool:
         """True if no token sees the tokens after it."""
         # Cross-attention reads the source alone, so it does not count.
-        parts = [part for layer in self.layers for part in layer.modules() if not isinstance(part, CrossAttention)]
+        parts = (
+            part
+            for layer in self.layers
+            for part in parts_without_experts(layer)
+            if not isinstance(part, CrossAttention)
+        )
         return all(getattr(part, "causal", True) for part in parts)
 
     @property
@@ -81,7 +87,8 @@ class Stack(nn.Module):
     @property
     def by_length(self) -> tuple[RotaryByLength, ...]:
         """Position modules that rotate keys by the length of their sequence."""
-        return tuple(part for part in self.modules() if isinstance(part, RotaryByLength))
+        found = (part for part in parts_without_experts(self) if isinstance(part, RotaryByLength))
+        return tuple(dict.fromkeys(found))  # layers share them
 
     def memories(self) -> list[LayerCache]:
         """Return an empty layer cache for each layer."""

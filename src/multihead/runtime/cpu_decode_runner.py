@@ -16,7 +16,9 @@ from ..nn.cache.block_pool import BlockTable
 from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
+from ..nn.experts import RoutedExperts
 from ..nn.state_space import StateSpaceCache
+from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
 from .layer_spec import LayerSpec, describe
@@ -26,6 +28,7 @@ from .step_output import StepOutput
 from .strided_weights import StridedWeight, same_layout
 
 CPU = torch.device("cpu")
+EXPERTS = (RoutedExperts, SwitchFeedForward)
 MAX_SECONDS = 0.05  # of one call, which makes fewer steps where they take long
 
 
@@ -65,6 +68,10 @@ class CpuDecodeRunner(EagerRunner):
         for number, layer in enumerate(store.layers):
             if type(layer) not in (KVLayerCache, StateSpaceCache):
                 return f"layer {number} caches more than keys and values"
+        # Before the checks of every parameter and layer, of which models with experts have tens of thousands.
+        routed = ((name, part) for name, part in model.backbone.named_modules() if isinstance(part, EXPERTS))
+        if (first := next(routed, None)) is not None:
+            return f"its {first[0]} is a {type(first[1]).__name__}, which runs layer by layer"
         for name, x in (*model.named_parameters(), *model.named_buffers()):
             if not x.is_cpu:
                 return f"{name} is on {x.device}"
