@@ -113,15 +113,13 @@ def test_the_cpu_runner_says_which_layer_it_cannot_compute() -> None:
 def test_the_cpu_runner_names_a_kind_of_layer_that_it_cannot_compute() -> None:
     experts = multihead.MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2)
     assert "its layers.0.ffn.step is a RoutedExperts" in refusal(multihead.MixtralForCausalLM(experts).eval(), "cpu")
-    parallel = multihead.CohereForCausalLM(multihead.CohereConfig(**SIZES, logit_scale=1.0)).eval()
-    assert "layer 0 of its decoder: it is a ParallelLayer" in refusal(parallel, "cpu")
 
 
 @KERNELS
-def test_the_cpu_runner_refuses_layers_that_cache_states() -> None:
+def test_the_cpu_runner_refuses_layers_without_a_feed_forward() -> None:
     sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "eos_token_id": None}
     model = multihead.MambaForCausalLM(multihead.MambaConfig(**sizes)).eval()
-    assert "layer 0 caches more than keys and values" in refusal(model, "cpu")
+    assert "backbone.layers.0 is a MixerLayer" in refusal(model, "cpu")
 
 
 def test_the_graph_runner_refuses_a_model_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
