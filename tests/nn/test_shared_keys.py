@@ -64,3 +64,30 @@ def test_forks_prefixes_and_cut_back_texts_are_those_of_whole_passes(model):
     both = model.generate([[*prompt, 9]] * 2, **options, num_beams=2)
     alone = model.generate([[*prompt, 9]], **options, num_beams=2)
     assert both.tolist() == alone.tolist() * 2
+
+
+def test_prompts_leave_out_all_but_the_last_token_in_the_last_layers(model, monkeypatch):
+    layer, seen = model.backbone.layers[3], []
+    prompts = [[5 + n % 50 for n in range(0, 40 * 7, 7)], [9, 8, 7]]
+    options = {"do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6}
+    alone = [model.generate([prompt], **options)[0, len(prompt) :].tolist() for prompt in prompts]
+    # A hook asks for all tokens.
+    handle = layer.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    whole = [model.generate([prompt], **options)[0, len(prompt) :].tolist() for prompt in prompts]
+    handle.remove()
+    assert max(seen) == len(prompts[0])
+    assert whole == alone
+    forward = type(layer).forward
+    seen.clear()
+    monkeypatch.setattr(
+        type(layer), "forward",
+        lambda self, x, *args: (seen.append(len(x)) if self is layer else None, forward(self, x, *args))[1],
+    )  # fmt: skip
+    together = model.generate(prompts, **options)
+    assert max(seen) == 2  # one token of each text
+    assert [row[-6:] for row in together.tolist()] == alone
+    contrastive = model.generate(prompts[:1], **options, penalty_alpha=0.6, top_k=3)
+    assert max(seen) == len(prompts[0])  # which compares the states of all tokens
+    handle = layer.register_forward_hook(lambda module, args, out: None)
+    assert model.generate(prompts[:1], **options, penalty_alpha=0.6, top_k=3).tolist() == contrastive.tolist()
+    handle.remove()

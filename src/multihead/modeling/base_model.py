@@ -31,7 +31,7 @@ from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
 from ..nn.encoder_output import EncoderOutput
-from ..nn.forward_context import ForwardContext, OutputCapture
+from ..nn.forward_context import ForwardContext, OutputCapture, SelectedTokens
 from ..nn.hooks import is_hooked
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.weights import initialize
@@ -250,14 +250,35 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.backbone.memories()
 
     def read(
-        self, ids: Tensor, runs: SequenceLayout, memory: BatchCache, capture: OutputCapture | None = None
+        self,
+        ids: Tensor,
+        runs: SequenceLayout,
+        memory: BatchCache,
+        capture: OutputCapture | None = None,
+        last: Sequence[int] | None = None,
     ) -> Tensor:
-        """Read ids (tokens,) into a cache and return the last hidden states (tokens, width)."""
+        """Read ids (tokens,) into a cache and return the last hidden states (tokens, width).
+
+        Args:
+            last: number of last tokens of each sequence whose states count; the others' may be zero, where last
+                layers can do without. None for all.
+        """
+        selected = None
+        if (
+            last is not None
+            and capture is None
+            and sum(last) < len(ids)
+            and getattr(self.backbone, "num_borrowing", None)
+        ):
+            selected = SelectedTokens.lasts(runs, last, ids.device)
         context = ForwardContext(
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
-            attend=self.attend, capture=capture or OutputCapture(),
+            attend=self.attend, capture=capture or OutputCapture(), selected=selected,
         )  # fmt: skip
-        return self.backbone(self.backbone.embed.look_up(ids), context)
+        states = self.backbone(self.backbone.embed.look_up(ids), context)
+        if selected is None:
+            return states
+        return states.new_zeros(len(ids), states.shape[1]).index_copy(0, selected.rows, states)
 
     def score(self, states: Tensor) -> Tensor:
         """Return logits (rows, vocabulary) of the next token, from last hidden states (rows, width)."""

@@ -109,6 +109,11 @@ class AltUpLayer(nn.Module):
         """True if later layers read what this one computes."""
         return bool(getattr(self.attention.step, "shares", False))
 
+    @property
+    def borrows(self) -> bool:
+        """True if this layer reads keys and values of an earlier one alone."""
+        return bool(getattr(self.attention.step, "borrows", False))
+
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         """Map streams (tokens, streams, width) to (tokens, streams, width)."""
         predicted, active = self.altup.predict(x), self.altup.active

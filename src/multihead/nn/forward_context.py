@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -52,6 +52,13 @@ class SelectedTokens:
         """Select the first token of each sequence; no sequence may be empty."""
         return cls(torch.tensor(runs.begins, device=device), SequenceLayout.packed((1,) * len(runs)))
 
+    @classmethod
+    def lasts(cls, runs: SequenceLayout, counts: Sequence[int], device: torch.device) -> SelectedTokens:
+        """Select the last `counts` tokens of each sequence."""
+        ends = [begin + length for begin, length in zip(runs.begins, runs.lengths, strict=True)]
+        rows = [row for end, count in zip(ends, counts, strict=True) for row in range(end - count, end)]
+        return cls(torch.tensor(rows, dtype=torch.long, device=device), SequenceLayout.packed(tuple(counts)))
+
 
 @dataclass(frozen=True)
 class ForwardContext:
@@ -84,6 +91,7 @@ class ForwardContext:
     selected: SelectedTokens | None = None
     custom_positions: bool = False
     _cached: dict[Hashable, object] = field(default_factory=dict, repr=False)
+    _shared: dict[Hashable, tuple[Any, bool]] = field(default_factory=dict, repr=False)
 
     def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return `compute()`, computed once per pass and shared by all layers that use the same key."""
@@ -91,13 +99,28 @@ class ForwardContext:
             self._cached[key] = compute()
         return self._cached[key]  # type: ignore[return-value]
 
-    def share(self, key: Hashable, value: object) -> None:
-        """Keep a value of this pass for later layers, which read it with `shared`."""
-        self._cached[key] = value
+    def share(self, key: Hashable, value: Any, *, by_token: bool = False) -> None:
+        """Keep a value of this pass for later layers, which read it with `shared`.
+
+        Args:
+            by_token: the value is a tensor (tokens, ...), a row for each token of the pass.
+        """
+        self._shared[key] = value, by_token
 
     def shared(self, key: Hashable) -> Any:
         """Return the value that an earlier part of this pass has shared."""
-        return self._cached[key]
+        return self._shared[key][0]
+
+    def of_last_tokens(self, selected: SelectedTokens) -> ForwardContext:
+        """Return the context of some last tokens of each sequence, for layers that compute these alone."""
+        shared = {
+            key: (value.index_select(0, selected.rows) if by_token else value, by_token)
+            for key, (value, by_token) in self._shared.items()
+        }
+        positions = self.positions.index_select(0, selected.rows)
+        return replace(
+            self, positions=positions, runs=selected.runs, ids=None, selected=None, _cached={}, _shared=shared
+        )
 
     @property
     def total_lengths(self) -> tuple[int, ...]:

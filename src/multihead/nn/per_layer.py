@@ -46,7 +46,7 @@ class PerLayerEmbeddings(Embeddings):
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """Return token embeddings (tokens, width); a `PerLayerInput` of each layer reads its vectors."""
         x = super().forward(words, context)
-        context.share(PerLayerEmbeddings, self._per_layer(x, context.ids))
+        context.share(PerLayerEmbeddings, self._per_layer(x, context.ids), by_token=True)
         return x
 
     def _per_layer(self, x: Tensor, ids: Tensor | None) -> Tensor:
@@ -113,6 +113,11 @@ class ScaledLayer(Layer):
     def shares(self) -> bool:
         """True if later layers read what this one computes."""
         return bool(getattr(self.attention.step, "shares", False))
+
+    @property
+    def borrows(self) -> bool:
+        """True if this layer reads keys and values of an earlier one alone."""
+        return bool(getattr(self.attention.step, "borrows", False))
 
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         """Initialize the scalar."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,16 @@ class Stack(nn.Module):
         return not any(map(is_hooked, last.modules()))  # `forward_selected` would skip hooks
 
     @property
+    def num_borrowing(self) -> int:
+        """Number of last layers that read keys and values of earlier layers alone, so that any tokens do without."""
+        borrowing = list(takewhile(lambda layer: getattr(layer, "borrows", False), reversed(self.layers)))
+        if not borrowing:
+            return 0
+        # Hooks expect all tokens, and some rotations depend on how many there are.
+        plain = self.adjust is None and not self.drop and not self.by_length
+        return len(borrowing) if plain and not any(map(is_hooked, self.modules())) else 0
+
+    @property
     def typed(self) -> bool:
         """True if the model has token types."""
         return self.embed.typed
@@ -99,11 +110,14 @@ class Stack(nn.Module):
         context = context if self.adjust is None else self.adjust(context)
         # All layers but the last need every token, since later layers read keys and values of all of them.
         selected, context = context.selected, context if context.selected is None else replace(context, selected=None)
+        runs, narrow = context.runs, len(self.layers) - (self.num_borrowing if selected is not None else 0)
         x = self.embed(words, context)  # (tokens, width)
         seen = context.capture.hidden
         memories = map(cache_or_none, context.cache.layers if context.cache else [None] * len(self.layers))
         for number, (layer, memory) in enumerate(zip(self.layers, memories, strict=True), 1):
-            if selected is not None and number == len(self.layers):
+            if selected is not None and number > narrow and context.runs is runs:
+                x, context = x.index_select(0, selected.rows), context.of_last_tokens(selected)
+            elif selected is not None and number == len(self.layers) and context.runs is runs:
                 context = replace(context, selected=selected)
             if seen is not None and not self.after:
                 seen.append(x)
@@ -115,7 +129,7 @@ class Stack(nn.Module):
                 seen.append(x)
         # Only now, since every layer reads the cached lengths of before the pass.
         if context.cache is not None:
-            context.cache.advance(context.runs)
+            context.cache.advance(runs)
         x = self.out(self.norm(x))  # (tokens, width)
         if seen is not None:
             seen.append(x)

@@ -56,6 +56,7 @@ class ForwardBatch:
     Args:
         sequences: their caches, which have taken blocks for the new tokens. tokens: the new tokens of each.
         num_logits: how many last tokens of each sequence logits are computed for; 0 for an unfinished prompt.
+        num_states: how many last tokens of each sequence hidden states are needed of, one at least.
         encoder_output: the source that an encoder-decoder's sequences read. record: collects states and attentions.
         is_decode: every sequence has cached tokens and one new one, and only its logits and last hidden state count.
         steps: decode steps that a runner may make at once, each of the argmax tokens of the one before.
@@ -65,6 +66,7 @@ class ForwardBatch:
     sequences: list[CachedSequence] = field(default_factory=list)
     tokens: list[list[int]] = field(default_factory=list)
     num_logits: list[int] = field(default_factory=list)
+    num_states: list[int] = field(default_factory=list)
     encoder_output: EncoderOutput | None = None
     record: OutputCapture | None = None
     is_decode: bool = True
@@ -145,7 +147,11 @@ class EagerRunner:
             # the sequence's last tokens
             rows.extend(range(begin + length - count, begin + length))
         with torch.inference_mode():
-            states = self.model.read(ids, runs, cache, batch.record)  # (tokens, width)
+            # only some models leave out other tokens in their last layers
+            stack = getattr(self.model, "backbone", None)
+            fewer = batch.record is None and not batch.is_decode and getattr(stack, "num_borrowing", None)
+            last = {"last": batch.num_states} if fewer else {}
+            states = self.model.read(ids, runs, cache, batch.record, **last)  # (tokens, width)
             if not rows:
                 return StepOutput(states, None)
             # (rows, width); the head is a large product, so it reads requested rows alone

@@ -100,6 +100,8 @@ class ModelRunner:
             batch.sequences.append(sequence.cached)
             batch.tokens.append(sequence.tokens[begin : begin + new])
             batch.num_logits.append(request.num_logits if new == unread else 0)
+            # one at least, so that no sequence is empty
+            batch.num_states.append(min(request.num_rows, new) if new == unread else 1)
             if request.record is not None:
                 records.append(request.record)
             # all sequences make the same number of steps, so the strictest limit holds

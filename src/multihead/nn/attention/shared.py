@@ -67,6 +67,8 @@ class BorrowedKeyAttention(Attention):
         source: name under which the earlier layer shares them.
     """
 
+    borrows = True
+
     def __init__(self, *args: Any, source: str, **options: Any) -> None:
         super().__init__(*args, **options)
         self.source = source
