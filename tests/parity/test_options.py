@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
+import torch
 
 from multihead.config import type_hints
 from multihead.errors import UnsupportedConfig
 from multihead.models.common.registry import FAMILIES, architecture, parse_config
 from multihead.nn.empty import empty_weights
 
-from .case import Case
+from .case import Case, batch, reference
 from .cases import CASES
 
 FIRST: dict[str, Case] = {}
@@ -82,6 +84,60 @@ def test_names_of_activations_and_positions_that_are_not_computed_are_refused(ki
     for name in strings:
         with pytest.raises(UnsupportedConfig, match="nonsense"):
             built(dataclasses.replace(config, **{name: "nonsense"}))
+
+
+IN_OUTPUTS = {"use_cache", "return_dict", "output_attentions", "output_hidden_states"}  # which say what is shown
+
+
+def altered(value: Any) -> Any:
+    """Another value of the same type; None where there is none to think of."""
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * 2 + 0.5 if isinstance(value, float) else None
+
+
+def unread(kind: str) -> dict[str, Any]:
+    """Entries of the reference's config, with another value, that change no field here and are not refused."""
+    entries = FIRST[kind].make().to_dict()
+    plain = dataclasses.replace(parse_config(entries), extra={})
+    found = {}
+    for name, value in entries.items():
+        other = altered(value)
+        if other is None or name in IN_OUTPUTS or name.startswith("_"):
+            continue
+        try:
+            same = dataclasses.replace(parse_config({**entries, name: other}), extra={}) == plain
+        except UnsupportedConfig:
+            continue
+        if same:
+            found[name] = other
+    return found
+
+
+@pytest.mark.parametrize("kind", FIRST)
+def test_an_entry_that_is_not_read_changes_no_number_of_the_reference(kind):
+    """The reference's model has the same outputs with another value of each entry that has no effect here."""
+    case, others = FIRST[kind], unread(kind)
+    if not others:
+        return
+    end = case.ends[0]
+    model = reference(case, end)
+    expected = shown(case, end, model)
+    entries = {k: v for k, v in case.make().to_dict().items() if k not in ("model_type", "transformers_version")}
+    for name, value in others.items():
+        changed = dataclasses.replace(case, make=partial(type(case.make()), **{**entries, name: value}))
+        other = reference(changed, end)
+        other.load_state_dict(model.state_dict())
+        for one, two in zip(shown(changed, end, other), expected, strict=True):
+            torch.testing.assert_close(one, two, msg=lambda text, name=name: f"{name} is not read here: {text}")
+
+
+def shown(case: Case, end: str, model: Any) -> list[torch.Tensor]:
+    """Output tensors of the reference's model."""
+    torch.manual_seed(5)  # of what some families draw in each pass
+    with torch.no_grad():
+        outputs = model(**batch(case, end)).to_tuple()
+    return [x for x in outputs if isinstance(x, torch.Tensor)]
 
 
 def built(config: Any) -> None:

@@ -21,7 +21,14 @@ PARENT = modernbert.ModernBertConfig
 @dataclass(kw_only=True)
 class ModernBertDecoderConfig(modernbert.ModernBertConfig):
     model_type = "modernbert-decoder"
-    inert: ClassVar[tuple[str, ...]] = (*PARENT.inert, "causal_mask", "is_causal", "sliding_window")
+    inert: ClassVar[tuple[str, ...]] = (*PARENT.inert, "causal_mask", "is_causal")
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Read `sliding_window`, half of `local_attention`, which it goes before."""
+        entries = super().normalized(entries)
+        half = entries.pop("sliding_window", None)
+        return {**entries, "local_attention": 2 * half} if isinstance(half, int) and half > 0 else entries
 
     def check(self) -> None:
         if self.local_attention < 2:
