@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,52 @@ def test_nystromformer_through_landmarks(tmp_path):
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     with pytest.raises(multihead.errors.InvalidInput, match="8 tokens"):
         mine(ids[:, :5])
+
+
+PUBLISHED = {  # config.json as published: the family, and the parameters of its backbone in millions
+    "jina-embeddings-v2-base-en": ("JinaBertModel", 137, {
+        "architectures": ["JinaBertForMaskedLM"], "attention_probs_dropout_prob": 0.0, "attn_implementation": "torch",
+        "auto_map": {"AutoConfig": "jinaai/jina-bert-implementation--configuration_bert.JinaBertConfig"},
+        "classifier_dropout": None, "emb_pooler": "mean", "feed_forward_type": "geglu", "gradient_checkpointing": False,
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
+        "intermediate_size": 3072, "layer_norm_eps": 1e-12, "max_position_embeddings": 8192, "model_max_length": 8192,
+        "model_type": "bert", "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 0,
+        "position_embedding_type": "alibi", "torch_dtype": "float32", "type_vocab_size": 2, "use_cache": True,
+        "vocab_size": 30528}),
+    "gte-multilingual-base": ("GteModel", 305, {
+        "architectures": ["NewModel"], "attention_probs_dropout_prob": 0.0, "auto_map": {},
+        "classifier_dropout": 0.0, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768,
+        "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-12, "layer_norm_type": "layer_norm",
+        "logn_attention_clip1": False, "logn_attention_scale": False, "max_position_embeddings": 8192,
+        "model_type": "new", "num_attention_heads": 12, "num_hidden_layers": 12, "pack_qkv": True, "pad_token_id": 1,
+        "position_embedding_type": "rope", "rope_scaling": {"factor": 8.0, "type": "ntk"}, "rope_theta": 20000,
+        "torch_dtype": "float16", "type_vocab_size": 1, "unpad_inputs": False,
+        "use_memory_efficient_attention": False, "vocab_size": 250048}),
+    "nomic-embed-text-v2-moe": ("NomicBertMoeModel", 475, {
+        "activation_function": "gelu", "architectures": ["NomicBertModel"], "attn_pdrop": 0.0, "auto_map": {},
+        "causal": False, "dense_seq_output": True, "embd_pdrop": 0.0, "expert_choice_router": False, "ffn_div": 1,
+        "fused_bias_fc": True, "fused_dropout_add_ln": True, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
+        "max_trained_positions": 2048, "mlp_fc1_bias": True, "mlp_fc2_bias": True, "model_type": "nomic_bert",
+        "moe_every_n_layers": 2, "moe_impl": "megablocks", "moe_normalize_expert_weights": False,
+        "moe_resid_pdrop": 0.0, "moe_top_k": 2, "n_embd": 768, "n_head": 12, "n_inner": 3072, "n_layer": 12,
+        "n_positions": 2048, "num_experts": 8, "num_shared_experts": 0, "pad_token_id": 1, "padding_idx": 1,
+        "pad_vocab_size_multiple": 64, "parallel_block": False, "parallel_block_tied_norm": False, "prenorm": False,
+        "qkv_proj_bias": True, "resid_pdrop": 0.0, "rotary_emb_base": 10000, "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False, "rotary_emb_scale_base": None, "rotary_scaling_factor": None,
+        "router_aux_loss_coef": 0.1, "scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True,
+        "type_vocab_size": 1, "use_cache": True, "use_flash_attn": True, "use_rms_norm": None, "use_xentropy": True,
+        "vocab_size": 250048}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_config_of_a_file_with_code_of_its_own_is_all_known(name, tmp_path):
+    kind, millions, entries = PUBLISHED[name]
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = multihead.AutoConfig.from_pretrained(tmp_path)
+    with torch.device("meta"):
+        model = multihead.AutoModel.from_config(config)
+    assert type(model).__name__ == kind
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)

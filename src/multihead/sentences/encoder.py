@@ -91,6 +91,9 @@ class SentenceEncoder(TextEncoder, Prompts):
             name: as for every `from_pretrained`, and so are `options` (dtype, device, precision, revision, ...).
             prompts: added to the folder's own. All other arguments replace the folder's.
 
+        A model with weights for several tasks (Jina embeddings v3) takes `task="retrieval.query"`, whose prompt is then
+        the default.
+
         Raises:
             UnsupportedConfig: modules, or entries of their configs, that are not supported.
             ModelNotFound, CorruptFile, UnsafeFile, CheckpointMismatch: the files. Others as `load_model` does.
@@ -101,7 +104,9 @@ class SentenceEncoder(TextEncoder, Prompts):
         if saved.model_type not in (None, "SentenceTransformer"):
             raise UnsupportedConfig(f"{name} is saved as a {saved.model_type}, which computes no sentence embeddings.")
         model, tokenizer = load_transformer(folder, str(name), encoder_class, **options)
-        width = model.config.hidden_size
+        width, task = model.config.hidden_size, getattr(model.config, "merged_task", None)
+        if default_prompt_name is None and task in saved.prompts:
+            default_prompt_name = task  # its instruction belongs to the task's weights
         steps: list[SentenceModule] = (
             [] if folder.steps is not None else [Pooling(width, _default_pooling(model.config))]
         )

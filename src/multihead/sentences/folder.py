@@ -23,6 +23,7 @@ TEXT_FILE = "sentence_bert_config.json"
 TEXT_FILES = [TEXT_FILE, *(f"sentence_{name}_config.json" for name in
                 ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"))]  # fmt: skip
 PACKAGE = "sentence_transformers."
+OWN_TRANSFORMER = "custom_st.Transformer"  # in folders with code of their own; it takes a task in addition
 PYLATE_DENSE = "pylate.models.Dense.Dense"  # a Dense of token embeddings
 TASKS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits", "fill-mask": "logits"}
 LOADERS = {
@@ -138,6 +139,8 @@ def _rows(path: Path, known: Mapping[str, Any]) -> list[tuple[str, Path]]:
 def _kind(name: str, path: Path, known: list[str]) -> str:
     """Return the class name of a module. Raises UnsupportedConfig if it is not supported."""
     last = name.rpartition(".")[2]
+    if name == OWN_TRANSFORMER and has_tasks(path.parent):
+        return "Transformer"
     if last == "MLMTransformer" and "SpladePooling" in known:  # its name in older folders
         last = "Transformer"
     if not (name.startswith(PACKAGE) or name == PYLATE_DENSE) or last not in known:
@@ -146,6 +149,12 @@ def _kind(name: str, path: Path, known: list[str]) -> str:
             raise UnsupportedConfig(f"{path} has a {last}: load the folder with {loader}.")
         raise UnsupportedConfig(f"{path}: modules of the type {name!r} are not computed here. {nearest(last, known)}")
     return last
+
+
+def has_tasks(root: Path) -> bool:
+    """True if a folder's transformer has weights for several tasks (Jina embeddings v3)."""
+    path = root / CONFIG_FILE
+    return path.is_file() and bool(read_json(path).get("lora_adaptations"))
 
 
 def _inside(path: Path, name: str) -> Path:
