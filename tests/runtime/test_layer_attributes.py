@@ -65,6 +65,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "llama_4_scaling_beta": 0.1,
         },
     },
+    "Qwen3_5ForCausalLM": {
+        **ONE_KEY_HEAD, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    },
     "GPT2LMHeadModel": {"vocab_size": 60, "n_embd": 32, "n_head": 2, "n_layer": 2},
     "BloomForCausalLM": {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 2},
     "T5ForConditionalGeneration": {

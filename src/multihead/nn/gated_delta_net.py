@@ -13,6 +13,7 @@ from ..kernels.ops import backend
 from .activations import ACTIVATIONS, activation
 from .delta_rule import CHANNEL_CHUNK, CHUNK, Chunks, delta_chunks, delta_step, unit
 from .forward_context import ForwardContext
+from .hooks import is_hooked
 from .norms import RMSNorm
 from .state_space import ShortConvolution, StateSpaceCache
 from .weights import Linear
@@ -34,6 +35,9 @@ class GatedRMSNorm(RMSNorm):
         weight, wide = (self.weight.float(), x.float()) if self.wide else (self.weight, x)
         normed = backend(wide).rms_norm(wide, weight, self.eps)
         return (normed * self.act(gate.float())).to(x.dtype)
+
+
+FORWARDS = ShortConvolution.forward, GatedRMSNorm.forward  # as kernels compute them
 
 
 class GatedDeltaNet(nn.Module):
@@ -109,9 +113,17 @@ class GatedDeltaNet(nn.Module):
     ) -> Tensor | None:
         """Return outputs (tokens, heads * value width) of one token a sequence; None where no kernel computes them."""
         inputs, states = memory.inputs.in_place(context), memory.state.in_place(context)
-        if inputs is None or states is None or (kernels := backend(mixed)).name == "torch":
+        if inputs is None or states is None or not self._plain or (kernels := backend(mixed)).name == "torch":
             return None
         return kernels.delta_step(mixed, gate, rates, inputs[0], *states, self.kernel_weights())
+
+    @property
+    def _plain(self) -> bool:
+        """True if kernels may compute the convolution and the norm: neither is hooked, replaced or of another kind."""
+        parts = self.convolution, self.norm
+        if tuple(type(part).forward for part in parts) != FORWARDS or any(map(is_hooked, parts)):
+            return False
+        return self.convolution.bias is None and not self.norm.wide
 
     def kernel_weights(self) -> dict[str, Any]:
         """Return what `Backend.delta_step` needs of the weights."""

@@ -17,10 +17,10 @@ from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
 from ..nn.experts import RoutedExperts
-from ..nn.state_space import StateSpaceCache
 from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
+from .delta_layers import has_delta
 from .layer_spec import LayerSpec, describe
 from .refusals import undescribed_layer
 from .runner import EagerRunner, ForwardBatch, reserve_blocks
@@ -65,8 +65,9 @@ class CpuDecodeRunner(EagerRunner):
             return "it is in training mode"
         if model.attend is not fused_attention:
             return 'its attention is set to "eager"'
+        stack = getattr(model.backbone, "decoder", model.backbone)
         for number, layer in enumerate(store.layers):
-            if type(layer) not in (KVLayerCache, StateSpaceCache):
+            if type(layer) is not KVLayerCache and not has_delta(stack.layers[number]):
                 return f"layer {number} caches more than keys and values"
         # Before the checks of every parameter and layer, of which models with experts have tens of thousands.
         routed = ((name, part) for name, part in model.backbone.named_modules() if isinstance(part, EXPERTS))

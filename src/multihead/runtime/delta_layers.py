@@ -91,7 +91,7 @@ class DeltaSteps:
 
 def has_delta(layer: Any) -> bool:
     """Return True for a layer whose mixer is a gated DeltaNet."""
-    return isinstance(getattr(layer.attention, "step", None), GatedDeltaNet)
+    return isinstance(getattr(getattr(layer, "attention", None), "step", None), GatedDeltaNet)
 
 
 def head_factor(step: Any) -> int:
