@@ -424,3 +424,18 @@ class Chained(Source):
         written = self.then.write(ours, None)
         assert isinstance(written, Tensor)
         return self.first.write(written, stored)
+
+
+@dataclass(frozen=True)
+class PackedTernary(Source):
+    """A matrix of -1, 0 and 1 that may be stored in bytes (BitNet).
+
+    A byte has four numbers of one column, whose rows are a quarter of all rows apart.
+    """
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].dtype is not torch.uint8:
+            return stored[0]
+        # each number is stored plus 1, in two bits
+        parts = [(stored[0] >> 2 * i & 3).to(torch.bfloat16) - 1 for i in range(4)]
+        return torch.cat(parts)

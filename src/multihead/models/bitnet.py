@@ -1,12 +1,21 @@
-"""BitNet b1.58 2B4T (Ma et al., 2025, arXiv:2504.12285): squared ReLU gates, and norms before each last product."""
+"""BitNet b1.58 2B4T (Ma et al., 2025, arXiv:2504.12285): squared ReLU gates, norms before last products.
+
+Files with a `quantization_config` have linear layers of ternary weights and inputs of 8 bits, rounded in each pass or
+in the file.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from torch import nn
+
 from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import PackedTernary, Source
 from ..config import Count, Size
+from ..errors import UnsupportedConfig
+from ..nn.bit_linear import BitLinear
 from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.norms import RMSNorm
@@ -32,30 +41,63 @@ class BitNetConfig(llama.LlamaConfig):
     head_dim: Literal[None] = None  # a norm spans all heads, as wide as the states
     rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 500000.0})
     mlp_bias: Literal[False] = False
+    quantization_config: dict[str, Any] | None = None
     bos_token_id: int | None = 128000
     eos_token_id: int | list[int] | None = 128001
+
+    def check(self) -> None:
+        super().check()
+        entries = dict(self.quantization_config or {})
+        wanted = {"quant_method": "bitnet", "linear_class": "autobitlinear", "use_rms_norm": False}
+        for name, value in {**wanted, "modules_to_not_convert": None}.items():
+            if entries and entries.get(name, None if name == "linear_class" else value) != value:
+                raise UnsupportedConfig(f"quantization_config: {name} is {entries.get(name)!r}; {value!r} is computed.")
+        if entries and entries.get("quantization_mode", "offline") not in ("online", "offline"):
+            raise UnsupportedConfig(f"quantization_config: quantization_mode is {entries['quantization_mode']!r}.")
+
+    @property
+    def mode(self) -> str:
+        """How linear layers are rounded: "online" in each pass, "offline" in the file, or not at all: ""."""
+        entries = self.quantization_config
+        return str(entries.get("quantization_mode", "offline")) if entries else ""
+
+
+def linear(config: BitNetConfig, width: int, out: int, bias: bool = False) -> nn.Module:
+    if not config.mode:
+        return Linear(width, out, bias=bias)
+    return BitLinear(width, out, bias=bias, learns=config.mode == "online")
 
 
 def build(config: BitNetConfig) -> Stack:
     positions, inner = rotary_of(config, config.head_width), config.intermediate_size
+    width, bias = config.hidden_size, config.attention_bias
+    keys = config.head_width * (config.num_key_value_heads or config.num_attention_heads)
 
     def layer(i: int) -> Layer:
         out, down = (
-            NormedLinear(RMSNorm(width, config.rms_norm_eps), Linear(width, config.hidden_size, bias=bias))
-            for width, bias in ((config.hidden_size, config.attention_bias), (inner, False))
+            NormedLinear(RMSNorm(wide, config.rms_norm_eps), linear(config, wide, width, biased))
+            for wide, biased in ((width, bias), (inner, False))
         )
-        attention = llama.attention(config, positions, projections={"out": out})
-        return llama.layer(config, attention, GatedFeedForward(config.hidden_size, inner, config.hidden_act, down=down))
+        rows = {"q": width, "k": keys, "v": keys}
+        projections = {name: linear(config, width, count, bias) for name, count in rows.items()}
+        attention = llama.attention(config, positions, projections={**projections, "out": out})
+        ffn: Any = GatedFeedForward(width, inner, config.hidden_act, down=down)
+        if config.mode:
+            ffn.gate, ffn.up = (linear(config, width, inner) for _ in range(2))
+        return llama.layer(config, attention, ffn)
 
     return llama.decoder(config, layer)
 
 
 def keys(config: BitNetConfig) -> KeyMap:
-    own = {
-        "layers.*.attention.step.out.norm": "layers.*.self_attn.attn_sub_norm",
-        "layers.*.attention.step.out.linear": "layers.*.self_attn.o_proj",
+    ours, theirs = "layers.*.attention.step", "layers.*.self_attn"
+    own: dict[str, str | Source] = {
+        f"{ours}.out.norm": f"{theirs}.attn_sub_norm",
+        f"{ours}.out.linear": PackedTernary(f"{theirs}.o_proj"),
         "layers.*.ffn.step.down.norm": "layers.*.mlp.ffn_sub_norm",
-        "layers.*.ffn.step.down.linear": "layers.*.mlp.down_proj",
+        "layers.*.ffn.step.down.linear": PackedTernary("layers.*.mlp.down_proj"),
+        **{f"{ours}.{name}": PackedTernary(f"{theirs}.{name}_proj") for name in "qkv"},
+        **{f"layers.*.ffn.step.{name}": PackedTernary(f"layers.*.mlp.{name}_proj") for name in ("gate", "up")},
     }
     return llama.keys(config, own, without=("layers.*.attention.step.out", "layers.*.ffn.step.down"))
 
