@@ -20,7 +20,10 @@ from .cases import CASES
 from .test_families import close, folders, ours
 
 __all__ = ["folders"]
-SPARSE = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gpt_oss", "switch_transformers")
+SPARSE = (
+    "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gpt_oss", "switch_transformers", "cohere2_moe",
+    "ernie4_5_moe", "jetmoe", "kolibri1", "phimoe",
+)  # fmt: skip
 CHOSEN = [
     (case, next(end for end in case.ends if writes(case, end))) for case in CASES if case.make().model_type in SPARSE
 ]

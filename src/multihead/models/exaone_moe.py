@@ -24,7 +24,7 @@ from .mellum import window_of
 class ExaoneMoeConfig(llama.LlamaConfig):
     model_type = "exaone_moe"
     aliases: ClassVar[Mapping[str, str]] = {"n_routed_experts": "num_experts"}
-    inert = ("num_nextn_predict_layers", "is_moe_layer", "attention_bias", "mlp_bias")
+    inert = ("first_last_k_dense_replace", "num_nextn_predict_layers", "is_moe_layer", "attention_bias", "mlp_bias")
 
     vocab_size: Size = 102400
     intermediate_size: Size = 16384
