@@ -8,6 +8,10 @@ import pytest
 import torch
 
 import multihead
+from multihead import GenerationConfig
+from multihead.generation.engine.scheduler import Engine
+from multihead.generation.generate import submit_job
+from multihead.generation.strategies.base import GenerationJob
 from multihead.nn.cache.layer_cache import EmptyLayerCache, KVLayerCache
 from multihead.nn.stack import set_gradient_checkpointing
 
@@ -91,3 +95,22 @@ def test_prompts_leave_out_all_but_the_last_token_in_the_last_layers(model, monk
     handle = layer.register_forward_hook(lambda module, args, out: None)
     assert model.generate(prompts[:1], **options, penalty_alpha=0.6, top_k=3).tolist() == contrastive.tolist()
     handle.remove()
+
+
+def test_prompts_in_parts_and_shared_prefixes_are_read_alike(model):
+    prompt = [5 + n % 50 for n in range(0, 75 * 7, 7)]
+    texts = [prompt, [*prompt[:70], 9, 8], [9, 8, 7]]
+    config = GenerationConfig(max_new_tokens=6, min_new_tokens=6, do_sample=False)
+    expected = [model.generate([text], config)[0, len(text) :].tolist() for text in texts]
+    # 20 tokens a pass: several for each prompt, beside others' decode steps, in a memory that evicts and shares.
+    engine = Engine(model, max_tokens=20, memory=60_000)
+    jobs = [GenerationJob(text, config, len(text) + 6) for text in texts]
+    for job in jobs:
+        submit_job(engine, job)
+    engine.run()
+    again = GenerationJob(texts[1], config, len(texts[1]) + 6)
+    submit_job(engine, again)
+    engine.run()
+    assert [job.results[0] for job in jobs] == expected
+    assert again.results[0] == expected[1]
+    assert engine.statistics.prefix_hits >= 64
