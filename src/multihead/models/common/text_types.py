@@ -74,6 +74,13 @@ def one_axis_of_part(entries: Entries) -> Entries:
     return {**entries, "head_dim": width, name: {"rope_type": rope.pop("type", "default"), **rope}}
 
 
+def biases_of_all(entries: Entries) -> Entries:
+    """Return entries with Llama's two for the one that says whether all matrices have biases (PaddleOCR)."""
+    entries = one_axis(entries)
+    bias = entries.pop("use_bias")
+    return {**entries, "attention_bias": bias, "mlp_bias": bias}
+
+
 def without_image_layers(entries: Entries) -> Entries:
     """Return entries without the layers that attend to an image: on text alone they are skipped."""
     entries = dict(entries)
@@ -100,7 +107,7 @@ def stacked_expert_parts(entries: Entries, name: str) -> Iterable[tuple[str, Rea
     """Take each expert's matrices out of stacked ones: (experts, in, out), or (experts, out, in)."""
     stem, _, kind = name.rpartition(".experts.")
     wide, narrow = entries["hidden_size"], entries["moe_intermediate_size"]
-    experts = range(entries["num_experts"])
+    experts = range(entries.get("num_experts") or entries["n_routed_experts"])
     if kind == "gate_up_proj":
         each = {"gate_proj": slice(0, narrow), "up_proj": slice(narrow, 2 * narrow)}
         shape = (2 * narrow, wide)
@@ -189,7 +196,14 @@ GLM_OCR = {
     "rms_norm_eps": 1e-5,
     "attention_bias": False,
 }
-GLM4V_MOE = {"vocab_size": 151424, "max_position_embeddings": 65536, "attention_bias": True}
+GLM4V_MOE = {
+    "vocab_size": 151424,
+    "hidden_size": 4096,
+    "moe_intermediate_size": 1408,
+    "n_routed_experts": 128,
+    "max_position_embeddings": 65536,
+    "attention_bias": True,
+}
 MLLAMA = {
     "vocab_size": 128256,
     "num_hidden_layers": 40,
@@ -220,15 +234,29 @@ GRANITE_DOCLING = {
     "residual_multiplier": 0.263,
     "attention_multiplier": 0.015625,
 }
+PADDLE_OCR = {
+    "vocab_size": 103424,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "pad_token_id": 0,
+    "use_bias": False,
+    **theta(500000.0),
+}
 EXPERTS = {"num_local_experts": "num_experts"}
 TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
-    "glm4v_moe_text": TextType("glm4_moe", GLM4V_MOE, one_axis),
+    "glm4v_moe_text": TextType("glm4_moe", GLM4V_MOE, one_axis, stacked_expert_parts),
     "glm4v_text": TextType("glm4", GLM4V, one_axis_of_part),
     "glm_ocr_text": TextType("glm4", GLM_OCR, one_axis_of_part, within_layers),
     "granite4_vision_text": TextType("granite"),
     "granite_docling_text": TextType("granite", GRANITE_DOCLING),
     "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
-    "paddleocr_vl_text": TextType("ernie4_5", {}, one_axis),
+    "paddleocr_vl_text": TextType("llama", PADDLE_OCR, biases_of_all),
     "qwen2_5_omni_text": TextType("qwen2", QWEN2_OMNI, one_axis),
     "qwen2_5_vl_text": TextType("qwen2", QWEN2_VL, one_axis),
     "qwen2_vl_text": TextType("qwen2", QWEN2_VL, one_axis),

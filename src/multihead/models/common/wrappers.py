@@ -159,7 +159,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "hyperclovax_vision_v2": Wrapper(
         "HyperCLOVAXVisionV2",
         "hyperclovax",
-        ("vision_model", "projector"),
+        ("vision_model", "projector", "vision_projector"),
         {"image_token_id": 128060, "video_token_id": 128061},
         True,
     ),
@@ -175,6 +175,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         ("vision_tower", "mm_projector"),
         {"image_token_id": 163605, "video_token_id": 163840},
         True,
+        names=((r"^language_model\.model\.blocks\.", "model.layers."), *NAMES),  # as the reference saves it
     ),
     "lfm2_vl": Wrapper("Lfm2Vl", "lfm2", TOWERS, {"image_token_id": 396}, True),
     "lfm3_vl": Wrapper("Lfm3Vl", "lfm3", TOWERS, {"image_token_id": 125030, "video_token_id": 125029}, True),
