@@ -33,6 +33,14 @@ DELTA = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"], "linear_num_key_heads": 2,
     "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10, **HALF_SECTIONS,
 }  # fmt: skip
+DEEPSEEK = {
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
+    "first_k_dense_replace": 2,
+}  # fmt: skip
+LATENT = {
+    "kv_lora_rank": 20, "q_lora_rank": 28, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 14,
+    "num_key_value_heads": 4, "head_dim": 6, "first_k_dense_replace": 3,
+}  # fmt: skip
 WHOLES = (
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
     Whole("cohere2_vision", text=WINDOWS),
@@ -41,7 +49,15 @@ WHOLES = (
     Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
     Whole("gemma4_unified", text={**WINDOWS, "global_head_dim": 12, "attention_k_eq_v": True}),
     Whole("glm4v", text=HALF_SECTIONS),
+    Whole("exaone4_5", text=WINDOWS),
+    Whole("fuyu", text={"num_key_value_heads": None, "head_dim": None}, name="FuyuForCausalLM"),
+    Whole("glm4v_moe", text={**HALF_SECTIONS, **DEEPSEEK}),
+    Whole("glm_ocr", text=HALF_SECTIONS),
     Whole("glmasr"),
+    Whole("hyperclovax_vision_v2"),
+    Whole("kimi_k25", text={**DEEPSEEK, **LATENT}),
+    Whole("lfm2_vl", text={"layer_types": ["conv", "full_attention", "conv"]}),
+    Whole("paddleocr_vl", text={**SECTIONS, "use_bias": True}),
     Whole("got_ocr2"),
     Whole("granite_docling", text=SCALED),
     Whole("granite_speech", text=SCALED),
