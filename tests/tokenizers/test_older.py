@@ -407,3 +407,15 @@ def test_byt5_reads_bytes(tmp_path, listed):
     assert ours("a", "b")["input_ids"] == theirs("a", "b")["input_ids"]
     ours.save_pretrained(tmp_path / "to")
     assert AutoTokenizer.from_pretrained(tmp_path / "to")(TEXTS)["input_ids"] == ours(TEXTS)["input_ids"]
+
+
+def test_qwen3_5_is_read_by_its_rules_where_the_reference_reads_no_vocabulary(tmp_path):
+    """The reference's class finds no vocab.json in a folder; given its numbers, it cuts the same pieces."""
+    pairs(tmp_path, END)
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "Qwen3_5Tokenizer"})
+    vocab = json.loads((tmp_path / "vocab.json").read_text())
+    merges = [tuple(line.split(" ")) for line in (tmp_path / "merges.txt").read_text().splitlines()[1:]]
+    theirs = transformers.Qwen3_5Tokenizer(vocab=vocab, merges=merges)
+    ours = AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*TEXTS, "नमस्ते दुनिया", "ก็ dé 123"]:
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"], text

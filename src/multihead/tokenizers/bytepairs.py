@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from tokenizers.models import BPE
 
@@ -16,6 +17,11 @@ from .words import SubwordCodes
 Vocab = Mapping[str, int]
 Merges = Sequence[tuple[str, ...]]
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+QWEN_MARKS = (  # combining marks belong to words (Qwen3.5)
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
 
 
 def pairs(merges: Merges) -> list[tuple[str, str]]:
@@ -36,12 +42,12 @@ def gpt_neox(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer
     return built
 
 
-def qwen2(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+def qwen2(vocab: Vocab, merges: Merges, settings: Settings, pattern: str = QWEN) -> BuiltTokenizer:
     special = role_tokens(settings, **ROLES["Qwen2"])
     space = bool(settings.get("add_prefix_space") or False)
     backend = byte_level(vocab, pairs(merges), space)
     backend.normalizer = normalizers.NFC()
-    cut = pre_tokenizers.Split(Regex(QWEN), behavior="isolated")
+    cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     marks = pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([cut, marks])
     built = register_special_tokens(backend, special, settings)
@@ -160,4 +166,5 @@ RECIPES: Mapping[str, Callable[[Vocab, Merges, Settings], BuiltTokenizer]] = {
     "Herbert": herbert,
     "OpenAIGPT": openai,
     "Qwen2": qwen2,
+    "Qwen3_5": partial(qwen2, pattern=QWEN_MARKS),
 }

@@ -56,7 +56,7 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     "MPNet": tokens(bos="<s>", eos="</s>", unk="[UNK]", sep="</s>", pad="<pad>", cls="<s>", mask="<mask>"),
     "OpenAIGPT": tokens(unk="<unk>"),
     "Pegasus": tokens(eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>"),
-    "Qwen2": tokens(eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>"),
+    **dict.fromkeys(("Qwen2", "Qwen3_5"), tokens(eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>")),
     "XLNet": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="<sep>", pad="<pad>", cls="<cls>", mask="<mask>"),
 }  # fmt: skip
 

@@ -10,7 +10,8 @@ import tokenizers
 from ..errors import UnsupportedOption
 
 BYTES = frozenset((  # classes whose settings go before their tokenizer.json
-    "Bart", "CodeGen", "Cohere", "Deberta", "GPT2", "GPTNeoX", "LED", "Longformer", "Mvp", "Qwen2", "Roberta",
+    "Bart", "CodeGen", "Cohere", "Deberta", "GPT2", "GPTNeoX", "LED", "Longformer", "Mvp", "Qwen2", "Qwen3_5",
+    "Roberta",
 ))  # fmt: skip
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
