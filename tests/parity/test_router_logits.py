@@ -90,3 +90,12 @@ def test_training_balances_experts_over_a_batch(tmp_path):
     ours.config.output_router_logits = False
     assert objective.splittable
     assert objective(examples)[0] < total
+
+
+def test_a_family_without_experts_shows_no_router_logits():
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ours = multihead.LlamaForCausalLM(multihead.LlamaConfig(**sizes, intermediate_size=40)).eval()
+    ours.config.output_router_logits = True
+    assert "router_logits" not in ours(torch.tensor([[5, 6]]))
+    with pytest.raises(TypeError, match="output_router_logits"):
+        ours(torch.tensor([[5, 6]]), output_router_logits=True)

@@ -378,7 +378,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     @property
     def _routes(self) -> bool:
         """True if outputs may show the scores of experts: of bare models and of those that write."""
-        return hasattr(self.config, "output_router_logits") and (self._is_headless or self.head_type.generates)
+        declared = hasattr(type(self.config), "output_router_logits")  # an entry of other families' files is none
+        return declared and (self._is_headless or self.head_type.generates)
 
     def _shows_routers(self, asked: Any) -> bool:
         return self._routes and bool(self.config.output_router_logits if asked is None else asked)
