@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import multihead
 from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedOption
 
-from .multimodal import Whole, difference
+from .multimodal import TEXT, Whole, difference
 
 SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}}
 HALF_SECTIONS = {
@@ -255,3 +255,42 @@ class TestEntries:
             own = multihead.AutoModelForCausalLM.from_pretrained(folder)
         with torch.no_grad():
             assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
+
+
+# config and class of the text half, its entries, and the prefix of its names in the hub's files
+NAMED = {
+    "gemma3n": (
+        "Gemma3nTextConfig", "Gemma3nForCausalLM",
+        {"num_kv_shared_layers": 1, "laurel_rank": 4, "hidden_size_per_layer_input": 6,
+         "vocab_size_per_layer_input": 99},
+        "model.language_model.",
+    ),
+    "embedding_gemma2": (
+        "EmbeddingGemma2TextConfig", "EmbeddingGemma2TextModel",
+        {"global_head_dim": 12, "hidden_size_per_layer_input": 6, "embedding_dim": 20}, "language_model.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+@pytest.mark.parametrize("kind", NAMED)
+def test_files_whose_towers_the_reference_cannot_build_here_load_by_their_names(
+    kind: str, ids: torch.Tensor, tmp_path: Path
+):
+    config_name, name, own, before = NAMED[kind]
+    config = getattr(transformers, config_name)(**TEXT, **WINDOWS, **own)
+    torch.manual_seed(0)
+    model = getattr(transformers, name)._from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.2)
+    tensors = {f"{before}{key.removeprefix('model.')}": x.contiguous() for key, x in model.state_dict().items()}
+    tensors.pop(f"{before}lm_head.weight", None)  # tied
+    towers = {"model.vision_tower.stem.weight": torch.ones(2), "audio_tower.stem.weight": torch.ones(2)}
+    save_file({**tensors, **towers}, tmp_path / "model.safetensors")
+    entries = {"model_type": kind, "text_config": config.to_dict(), "vision_config": {}, "audio_config": None}
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    auto = multihead.AutoModelForCausalLM if name.endswith("ForCausalLM") else multihead.AutoModel
+    with torch.no_grad():
+        got, expected = auto.from_pretrained(tmp_path)(input_ids=ids), model(input_ids=ids)
+    assert difference(got[0], expected[0]) < 3e-6
