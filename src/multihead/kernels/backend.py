@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .ragged import AttentionMask
+from .state_space import ConvolutionWeights, MambaWeights
 
 Bias = Callable[[int], Tensor]  # number of a sequence -> (heads, queries, keys), added to the scaled scores
 Angles = tuple[Tensor, Tensor]  # cosines and sines
@@ -172,6 +173,30 @@ class Backend(ABC):
             weights: `taps` (kernel, channels), `decay` (heads,), below 0, `step` (heads,) and `norm` (value width,) in
                 float32; `heads`, `key_heads`, `key_width`, `value_width`, `kernel`, `channels`, `norm_eps`, `strength`;
                 `act` and `gate_act`, names of activations.
+        """
+        return None
+
+    # Decode steps of mixers with a state, one token of each sequence.
+
+    def convolution_step(
+        self, x: Tensor, weights: ConvolutionWeights, inputs: Tensor, slots: Tensor | slice
+    ) -> Tensor | None:
+        """Return b * convolution(a * y) of rows (a, b, y), x (sequences, 3 * channels); or None, and nothing changes.
+
+        Args:
+            inputs: the last ones of the convolution, (all slots, kernel - 1, channels); they change in place.
+            slots: of each sequence.
+        """
+        return None
+
+    def mamba_step(
+        self, x: Tensor, weights: MambaWeights, inputs: Tensor, states: Tensor, slots: Tensor | slice
+    ) -> Tensor | None:
+        """Return what Mamba 2 projects last, (sequences, heads * width); or None, and nothing changes.
+
+        Args:
+            x: what it projects first, rows of gates, of what is convolved, and of times.
+            inputs, slots: as in `convolution_step`. states: (all slots, heads, width, count); they change in place.
         """
         return None
 

@@ -268,3 +268,7 @@ EXPORT void mh_dropout(const DropoutCall* d, int threads) { level->dropout(*d, f
 EXPORT void mh_delta_step(const DeltaStep* d, int threads) { level->delta_step(*d, fork_join_team(threads)); }
 
 EXPORT void mh_adam_rows(const AdamRows* a, int threads) { level->adam_rows(*a, fork_join_team(threads)); }
+
+EXPORT void mh_convolution_step(const ConvolutionStep* g, int threads) { level->convolution_step(*g, fork_join_team(threads)); }
+
+EXPORT void mh_mamba_step(const MambaStep* m, int threads) { level->mamba_step(*m, fork_join_team(threads)); }

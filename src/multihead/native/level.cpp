@@ -2,6 +2,7 @@
 #include "best.h"
 #include "delta.h"
 #include "mix.h"
+#include "state_space.h"
 #include "steps.h"
 #include "training.h"
 
@@ -11,4 +12,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode_attention, rotate, norm, prefill_attention, run_stack, top_k, dropout, adam_rows, decode_loop, delta_step};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode_attention, rotate, norm, prefill_attention, run_stack, top_k, dropout, adam_rows, decode_loop, delta_step, convolution_step, mamba_step};

@@ -189,6 +189,36 @@ struct AdamRows {
     float rate, root, beta1, beta2, eps;  // rate: over the first moments' correction; root: 1 / the root of the second moments' correction
 };
 
+// A short convolution of each channel in a decode step: one token of each sequence. `inputs` change in place.
+struct Convolution {
+    void* inputs;              // the last ones of each slot, (slots, kernel - 1, channels)
+    const int64_t* slots;      // of each sequence; null for 0, 1, ...
+    const float *taps, *bias;  // (kernel, channels), the newest last; (channels,) or null
+    int64_t sequences, channels, kernel;
+    int32_t type, unused;
+};
+
+// out = after * convolution(before * x) of rows (before, after, x), each as wide as there are channels.
+struct ConvolutionStep {
+    Convolution convolution;
+    const void* x;
+    void* out;       // (sequences, channels)
+    int64_t stride;  // of x's rows
+};
+
+// A decode step of Mamba 2 between its two projections. `states` change in place.
+struct MambaStep {
+    Convolution convolution;  // of the inputs and of the vectors that write and read
+    const void* x;            // rows of gates (heads * width), channels of the convolution, times (heads)
+    void* out;                // (sequences, heads * width)
+    float *states, *workspace;  // (slots, heads, width, count); (sequences, channels + heads * width)
+    const float *rates, *skip, *step;  // (heads,) each: decay for a time of 1, below 0
+    const float* norm;        // (heads * width), or null for a gate alone
+    int64_t stride, heads, width, count, groups, norm_groups;  // groups: of heads that share vectors; of normed channels
+    float low, high, eps;     // bounds of the times
+    int32_t act, after;       // vectors.h: Activation; after: the gate multiplies what is normed
+};
+
 struct Team {
     void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
@@ -208,6 +238,8 @@ struct Level {
     void (*adam_rows)(const AdamRows&, const Team&);
     int64_t (*decode_loop)(const DecodeLoop&, const Team&);
     void (*delta_step)(const DeltaStep&, const Team&);
+    void (*convolution_step)(const ConvolutionStep&, const Team&);
+    void (*mamba_step)(const MambaStep&, const Team&);
 };
 
 // Functions that Python calls, defined in `entry.cpp`. `threads`: the largest number of threads.
@@ -227,3 +259,5 @@ EXPORT void mh_top_k(const TopK* b, int threads);
 EXPORT void mh_dropout(const DropoutCall* d, int threads);
 EXPORT void mh_delta_step(const DeltaStep* d, int threads);
 EXPORT void mh_adam_rows(const AdamRows* a, int threads);
+EXPORT void mh_convolution_step(const ConvolutionStep* g, int threads);
+EXPORT void mh_mamba_step(const MambaStep* m, int threads);

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..kernels.ops import backend
+from .derived import derived
 from .forward_context import ForwardContext
-from .state_space import ConvolutionCache, ShortConvolution
+from .state_space import ConvolutionCache, ShortConvolution, steps_alone
 from .weights import Linear
 
 
@@ -26,5 +28,18 @@ class GatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: ConvolutionCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
-        before, after, x = self.into(x).chunk(3, -1)  # (tokens, width) each
+        whole = self.into(x)  # (tokens, 3 * width)
+        stepped = None if memory is None or context.runs.stride != 1 else self._step(whole, context, memory)
+        if stepped is not None:
+            return self.out(stepped)
+        before, after, x = whole.chunk(3, -1)  # (tokens, width) each
         return self.out(after * self.convolution(before * x, context, memory))
+
+    def _step(self, whole: Tensor, context: ForwardContext, memory: ConvolutionCache) -> Tensor | None:
+        """Return the gated outputs of a decode step, (tokens, width), by one kernel; None where it does not fit."""
+        convolution = self.convolution
+        places = memory.inputs.in_place(context) if steps_alone(convolution) else None
+        if places is None:
+            return None
+        weights = derived(convolution, (convolution.weight, convolution.bias), convolution.step_weights)
+        return backend(whole).convolution_step(whole, weights, *places)

@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UnsupportedConfig
+from ..kernels.ops import backend
 from ..kernels.ragged import SequenceLayout
+from ..kernels.state_space import ConvolutionWeights, MambaWeights
 from .activations import activation
 from .cache.layer_cache import StateLayerCache
+from .derived import derived
 from .forward_context import ForwardContext
+from .hooks import is_hooked
 from .weights import Linear
 
 BLOCK = 64  # places that are scanned at once
@@ -57,6 +61,12 @@ class ShortConvolution(nn.Module):
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         parameter.normal_(0.0, self.weight.shape[1] ** -0.5) if name == "weight" else parameter.zero_()
 
+    def step_weights(self) -> ConvolutionWeights:
+        """Return the weights as decode steps read them."""
+        with torch.no_grad():
+            bias = None if self.bias is None else self.bias.detach().float().contiguous()
+            return ConvolutionWeights(self.weight.detach().float().t().contiguous(), bias)
+
     def forward(self, x: Tensor, context: ForwardContext, memory: ConvolutionCache | None) -> Tensor:
         """Map (tokens, channels) to (tokens, channels)."""
         past, texts = self.weight.shape[1] - 1, len(context.runs)
@@ -88,6 +98,11 @@ class ShortConvolution(nn.Module):
         begins = [begin + past * text for text, begin in enumerate(runs.begins)]
         rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
         return torch.tensor(begins, device=device), torch.cat(rows).to(device)
+
+
+def steps_alone(convolution: nn.Module) -> bool:
+    """Return whether a kernel, which gives no gradients, may compute a convolution's decode steps in its place."""
+    return type(convolution) is ShortConvolution and not is_hooked(convolution) and not torch.is_grad_enabled()
 
 
 def to_grid(x: Tensor, context: ForwardContext) -> Tensor:
@@ -252,7 +267,8 @@ class Mamba2(nn.Module):
         self.convolution, self.gate = ShortConvolution(mixed, kernel, bias=conv_bias), gate
         self.decay, self.skip, self.step = (nn.Parameter(torch.empty(heads)) for _ in range(3))  # (heads,) each
         self.parts, self.mixed = (inner, mixed, heads), (inner, groups * states, groups * states)
-        self.heads, self.groups, self.limits, self.act = heads, groups, limits, activation(act)
+        self.heads, self.groups, self.limits = heads, groups, limits
+        self.act, self.act_name = activation(act), act
         sizes = (inner, inner, groups * states, groups * states, heads)
         # One factor for each output of the projection: (inner + mixed + heads,) when concatenated.
         spread = [torch.full((size,), scale, device="cpu") for size, scale in zip(sizes, scales[1:], strict=True)]
@@ -272,6 +288,9 @@ class Mamba2(nn.Module):
         both = self.into(x if self.scale == 1.0 else x * self.scale)  # (tokens, inner + mixed + heads)
         if self.spread is not None:
             both = both * self.spread.to(both.device, both.dtype)
+        stepped = None if memory is None or context.runs.stride != 1 else self._step(both, context, memory)
+        if stepped is not None:
+            return self.out(stepped)
         gate, mixed, step = both.split(self.parts, -1)  # (tokens, inner), (tokens, mixed), (tokens, heads)
         # (tokens, inner), (tokens, groups * states), (tokens, groups * states)
         u, write, read = self.act(self.convolution(mixed, context, memory)).float().split(self.mixed, -1)
@@ -281,6 +300,40 @@ class Mamba2(nn.Module):
         # (tokens, heads, head width)
         y = self._scan(u, times, write, read, context, memory) + self.skip.float()[:, None] * u
         return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))  # (tokens, width)
+
+    def _step(self, both: Tensor, context: ForwardContext, memory: StateSpaceCache) -> Tensor | None:
+        """Return the gated outputs of a decode step, (tokens, inner), by one kernel; None where it does not fit."""
+        plain = type(self.gate) in (Gate, GatedNorm) and self.act is activation(self.act_name)
+        if not plain or is_hooked(self.gate) or not steps_alone(self.convolution):
+            return None
+        inputs, states = memory.inputs.in_place(context), memory.state.in_place(context)
+        if inputs is None or states is None:
+            return None
+        convolution = self.convolution
+        norm = self.gate.weight if isinstance(self.gate, GatedNorm) else None
+        parameters = (convolution.weight, convolution.bias, self.decay, self.skip, self.step, norm)
+        return backend(both).mamba_step(both, derived(self, parameters, self._step_weights), inputs[0], *states)
+
+    def _step_weights(self) -> MambaWeights:
+        gate, (inner, shared, _) = self.gate, self.mixed
+        normed = gate if isinstance(gate, GatedNorm) else None
+        with torch.no_grad():
+            return MambaWeights(
+                self.convolution.step_weights(),
+                rates=-torch.exp(self.decay.detach().float()),
+                skip=self.skip.detach().float().contiguous(),
+                step=self.step.detach().float().contiguous(),
+                norm=None if normed is None else normed.weight.detach().float().contiguous(),
+                norm_groups=1 if normed is None else normed.groups,
+                after=normed is not None and normed.after,
+                eps=0.0 if normed is None else normed.eps,
+                heads=self.heads,
+                width=inner // self.heads,
+                count=shared // self.groups,
+                groups=self.groups,
+                limits=self.limits,
+                act=self.act_name,
+            )
 
     def _scan(
         self,

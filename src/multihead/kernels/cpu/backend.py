@@ -16,7 +16,7 @@ from ..backend import Angles, Bias
 from ..layout import plain, rotation_fits, rows_of
 from ..ragged import AttentionMask, PagedLayout
 from ..torch.backend import TorchBackend
-from . import native
+from . import native, state_space
 from .attention import decode, prefill
 from .delta import delta_step
 from .linear import most_rows, row_stride, weight_layout
@@ -113,6 +113,9 @@ class CpuBackend(TorchBackend):
         # torch's generator, so that manual_seed decides the zeros
         seed = int(torch.empty((), dtype=torch.int64).random_())
         return SeededDropout.apply(x, p, seed)
+
+    convolution_step = staticmethod(state_space.convolution_step)
+    mamba_step = staticmethod(state_space.mamba_step)
 
     def updates_rows(self, table: Tensor) -> bool:
         return table.dtype is torch.float32 and table.is_contiguous()

@@ -39,10 +39,11 @@ INTERFACE, HEADER_FAULT = _interface()
 STRUCTS = (
     "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "LayerCall", "StackCall", "CacheWindow",
     "RotaryAngles", "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
+    "Convolution", "ConvolutionStep", "MambaStep",
 )  # fmt: skip
 (
     Weight, DecodeAttention, PrefillAttention, DeltaStep, LayerCall, StackCall, CacheWindow, RotaryAngles, DecodeLoop,
-    Rotation, NormCall, TopK, DropoutCall, AdamRows,
+    Rotation, NormCall, TopK, DropoutCall, AdamRows, Convolution, ConvolutionStep, MambaStep,
 ) = (INTERFACE.structs.get(name, ctypes.Structure) for name in STRUCTS)  # fmt: skip
 
 
