@@ -32,6 +32,7 @@ class Case:
         hidden, attentions: whether the family shows them. backend: of the reference's attention.
         left_out: outputs of the reference that are not compared; say why in the row.
         chunks: whether a decoder may be read piece by piece; greedy: whether the reference's own `generate` is right.
+        beams: whether its beam search is.
         loss: whether losses are compared. half: whether the reference computes in bfloat16.
         unused: parts of the names of tensors that the reference stores for a class and never reads.
         altered: changes the reference's random model before it is saved.
@@ -55,6 +56,7 @@ class Case:
     left_out: tuple[str, ...] = ()
     chunks: bool = True
     greedy: bool = True
+    beams: bool = True
     loss: bool = True
     half: bool = True
     unused: tuple[str, ...] = ()

@@ -78,6 +78,8 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "granitemoehybrid": MAMBA,
     "lilt": {"num_attention_heads": 6, "hidden_size": 96, "channel_shrink_ratio": 4},
     "roc_bert": {"shape_embed_dim": 64, "pronunciation_embed_dim": 64},
+    "falcon_mamba": {"hidden_size": 48, "intermediate_size": 96},
+    "recurrent_gemma": {"lru_width": 96, "head_dim": 16},
     "mamba": {"hidden_size": 48, "intermediate_size": 96},
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from .common.experts import DENSE
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
 
 MOE = "layers.*.block_sparse_moe"
+STORED = {"router": "router.layer", "into": "input_linear.weight", "down": "output_linear.weight"}
 RENAMED = (  # what the reference calls the file's names inside
     (r"block_sparse_moe\.experts\.gate_up_proj$", "block_sparse_moe.input_linear.weight"),
     (r"block_sparse_moe\.experts\.down_proj$", "block_sparse_moe.output_linear.weight"),
@@ -103,18 +105,18 @@ def build_hybrid(config: GraniteMoeHybridConfig) -> Stack:
     )
 
 
-def rows(config: GraniteMoeConfig) -> dict[str, str | Source]:
-    """Return the key map rows of the feed-forward."""
+def rows(config: GraniteMoeConfig, names: Mapping[str, str] = STORED) -> dict[str, str | Source]:
+    """Return the key map rows of the feed-forward; `names` are of the experts' tensors."""
     count, inner, shared = config.num_local_experts, config.intermediate_size, shared_width(config)
     own: dict[str, str | Source] = {}
     step = "layers.*.ffn.step"
     routed = f"{step}.routed" if shared else step
     if count:
         sizes = (inner, inner)
-        own[f"{routed}.router"] = f"{MOE}.router.layer"
-        own[f"{routed}.experts.*.gate.weight"] = SlicePart(f"{MOE}.input_linear.weight", count, 0, sizes, 0)
-        own[f"{routed}.experts.*.up.weight"] = SlicePart(f"{MOE}.input_linear.weight", count, 0, sizes, 1)
-        own[f"{routed}.experts.*.down.weight"] = Slice(f"{MOE}.output_linear.weight", count)
+        own[f"{routed}.router"] = f"{MOE}.{names['router']}"
+        own[f"{routed}.experts.*.gate.weight"] = SlicePart(f"{MOE}.{names['into']}", count, 0, sizes, 0)
+        own[f"{routed}.experts.*.up.weight"] = SlicePart(f"{MOE}.{names['into']}", count, 0, sizes, 1)
+        own[f"{routed}.experts.*.down.weight"] = Slice(f"{MOE}.{names['down']}", count)
     if shared:
         ours, theirs = f"{step}.shared" if count else step, "layers.*.shared_mlp"
         own[f"{ours}.gate"] = Part(f"{theirs}.input_linear", (shared, shared), 0)

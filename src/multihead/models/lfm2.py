@@ -11,13 +11,17 @@ from torch import nn
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Shaped, Source
 from ..config import Copies, Count, Size
+from ..nn.attention.attention import Attention
+from ..nn.attention.output_gate import OutputGateAttention
 from ..nn.experts import ExpertList, RoutedExperts, SigmoidTopK
 from ..nn.feedforward import GatedFeedForward
 from ..nn.gated_convolution import GatedConvolution
 from ..nn.layer import Layer, MixerLayer, Residual
+from ..nn.norms import RMSNorm
+from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, qwen3
-from .common.patterns import FULL, layer_kinds, rotary_of
+from .common.patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer, rotary_of
 
 CONV = "conv"
 
@@ -99,6 +103,35 @@ class Lfm2MoeConfig(ConvolutionConfig):
     output_router_logits: bool = False
 
 
+@dataclass(kw_only=True)
+class Lfm3Config(ConvolutionConfig):
+    model_type = "lfm3"
+
+    vocab_size: Size = 128000
+    hidden_size: Size = 2048
+    intermediate_size: Size = 7680
+    num_hidden_layers: Count = 24
+    num_attention_heads: Size = 16
+    num_key_value_heads: Size | None = 4
+    head_dim: Size | None = 128
+    conv_L_cache: Size = 7
+    sliding_window: Size | None = 256
+    use_sandwich_norm: bool = True
+    use_attention_gate: bool = True
+    mlp_bias: Literal[False] = False
+    pad_token_id: int | None = 124893
+    bos_token_id: int | None = 124894
+    eos_token_id: int | list[int] | None = 124900
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Give rotary parameters for each kind of attention."""
+        if not entries.get("rope_parameters"):
+            half = {"rope_type": "proportional", "rope_theta": cls.theta, "partial_rotary_factor": 0.5}
+            entries = {**entries, "rope_parameters": {FULL: half, SLIDING: {}}}
+        return layered_rope_entries(entries, {FULL: cls.theta, SLIDING: 10000.0})
+
+
 def experts(config: Lfm2MoeConfig) -> RoutedExperts:
     def one() -> GatedFeedForward:
         return GatedFeedForward(config.hidden_size, config.moe_intermediate_size, config.hidden_act)
@@ -144,6 +177,59 @@ def build_moe(config: Lfm2MoeConfig) -> Stack:
     return decoder(config, layer_kinds(config, (), (FULL, CONV)), ffn)
 
 
+def gated_attention(config: Lfm3Config, positions: Positions, window: int | None) -> Attention:
+    if not config.use_attention_gate:
+        return qwen3.attention(config, positions, window)
+    q_norm, k_norm = (RMSNorm(config.head_width, config.norm_eps) for _ in range(2))
+    return OutputGateAttention(
+        config.hidden_size,
+        config.num_attention_heads,
+        key_heads=config.num_key_value_heads,
+        head_width=config.head_width,
+        by_head=True,
+        soft=False,
+        bias=config.attention_bias,
+        positions=positions,
+        window=window,
+        causal=True,
+        dropout=config.attention_dropout,
+        q_norm=q_norm,
+        k_norm=k_norm,
+    )
+
+
+def build3(config: Lfm3Config) -> Stack:
+    usual = [FULL if i % 4 == 2 else SLIDING if i and i % 4 == 0 else CONV for i in range(config.num_hidden_layers)]
+    kinds = layer_kinds(config, usual, (FULL, SLIDING, CONV))
+    positions = rotary_by_layer(config, config.head_width)
+
+    def residual(step: nn.Module) -> Residual:
+        out = llama.norm(config) if config.use_sandwich_norm else None
+        return Residual(step, before=llama.norm(config), out=out)
+
+    def layer(i: int) -> nn.Module:
+        ffn = residual(GatedFeedForward(config.hidden_size, config.intermediate_size, config.hidden_act))
+        if kinds[i] == CONV:
+            step = GatedConvolution(config.hidden_size, config.conv_L_cache, bias=config.conv_bias)
+            return MixerLayer(residual(step), ffn)
+        window = config.sliding_window if kinds[i] == SLIDING else None
+        return Layer(residual(gated_attention(config, positions[kinds[i]], window)), ffn)
+
+    return llama.decoder(config, layer)
+
+
+def keys3(config: Lfm3Config) -> KeyMap:
+    table, attention = keys(config), "layers.*.attention.step"
+    own = {
+        f"{attention}.{ours}": f"layers.*.self_attn.{theirs}"
+        for ours, theirs in (("out", "o_proj"), ("q_norm", "q_norm"), ("k_norm", "k_norm"), ("gate", "gate_proj"))
+    }
+    own |= {f"layers.*.{part}.out": "layers.*.post_operator_norm" for part in ("mixer", "attention")}
+    own["layers.*.ffn.out"] = "layers.*.post_ffn_norm"
+    renamed = ((r"\.self_attn\.g_proj\.", ".self_attn.gate_proj."),)  # what the reference calls it inside
+    return replace(table, rows={**table.rows, **own}, renamed=renamed)
+
+
 def keys(config: ConvolutionConfig) -> KeyMap:
     mixer, attention, ffn = "layers.*.conv", "layers.*.self_attn", "layers.*.feed_forward"
     width, kernel = config.hidden_size, config.conv_L_cache
@@ -175,3 +261,4 @@ def keys(config: ConvolutionConfig) -> KeyMap:
 HEADS = {"Model": None, "ForCausalLM": llama.generate}
 ARCHITECTURE = llama.ARCHITECTURE.derive("Lfm2", Lfm2Config, build, keys=keys, heads=HEADS)
 MOE = ARCHITECTURE.derive("Lfm2Moe", Lfm2MoeConfig, build_moe, keys=keys)
+LFM3 = ARCHITECTURE.derive("Lfm3", Lfm3Config, build3, keys=keys3)

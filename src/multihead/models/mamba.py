@@ -1,4 +1,4 @@
-"""Mamba (Gu and Dao, 2023, arXiv:2312.00752) and Mamba 2 (Dao and Gu, 2024, arXiv:2405.21060)."""
+"""Mamba (Gu and Dao, 2023, arXiv:2312.00752), Falcon Mamba (arXiv:2410.05355), Mamba 2 (arXiv:2405.21060)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.embeddings import Embeddings
 from ..nn.layer import MixerLayer, Residual, WideResidual
-from ..nn.norms import NarrowRMSNorm
+from ..nn.norms import NarrowRMSNorm, PlainRMSNorm
 from ..nn.stack import Stack
 from ..nn.state_space import GatedNorm, Mamba, Mamba2
 from ..nn.weights import Embedding
@@ -67,6 +67,14 @@ class MambaConfig(Config):
 
 
 @dataclass(kw_only=True)
+class FalconMambaConfig(MambaConfig):
+    model_type = "falcon_mamba"
+    inert: ClassVar[tuple[str, ...]] = (*MambaConfig.inert, "use_falcon_mambapy")
+
+    mixer_rms_eps: float = 1e-6
+
+
+@dataclass(kw_only=True)
 class Mamba2Config(MambaConfig):
     model_type = "mamba2"
     inert: ClassVar[tuple[str, ...]] = (*INITIAL.split(), "chunk_size", "rms_norm", "norm_before_gate")
@@ -104,7 +112,7 @@ class Mamba2Config(MambaConfig):
         return low, high
 
 
-def mixer(config: MambaConfig) -> nn.Module:
+def mixer(config: MambaConfig, **options: Any) -> nn.Module:
     return Mamba(
         config.hidden_size,
         config.inner,
@@ -114,7 +122,13 @@ def mixer(config: MambaConfig) -> nn.Module:
         act=config.hidden_act,
         bias=config.use_bias,
         conv_bias=config.use_conv_bias,
+        **options,
     )
+
+
+def falcon_mixer(config: FalconMambaConfig) -> nn.Module:
+    step, vector = (PlainRMSNorm(width, config.mixer_rms_eps) for width in (config.rank, config.state_size))
+    return mixer(config, norms=(step, vector, vector))
 
 
 def mixer2(config: Mamba2Config) -> nn.Module:
@@ -227,4 +241,5 @@ ARCHITECTURE = Architecture(
     foreign_config={"gguf": gguf_config},
     memory_names=("cache_params", "use_cache"),
 )
+FALCON = ARCHITECTURE.derive("FalconMamba", FalconMambaConfig, lambda config: build(config, falcon_mixer))
 MAMBA2 = ARCHITECTURE.derive("Mamba2", Mamba2Config, lambda config: build(config, mixer2), keys=keys2)

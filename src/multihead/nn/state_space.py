@@ -124,6 +124,7 @@ class Mamba(nn.Module):
     Args:
         inner: channels. states: numbers a channel remembers. rank: of the time step's matrix.
         conv_bias, bias: of the convolution, and of the outer projections.
+        norms: of the time steps' vector, and of the write and read vectors (Jamba, Falcon Mamba).
     """
 
     unpacked: ClassVar = ("step",)  # its bias is added in float32
@@ -139,8 +140,10 @@ class Mamba(nn.Module):
         act: str = "silu",
         bias: bool = False,
         conv_bias: bool = True,
+        norms: tuple[nn.Module | None, nn.Module | None, nn.Module | None] = (None, None, None),
     ) -> None:
         super().__init__()
+        self.step_norm, self.write_norm, self.read_norm = (norm or nn.Identity() for norm in norms)
         self.into, self.out = Linear(width, 2 * inner, bias=bias), Linear(inner, width, bias=bias)
         self.convolution = ShortConvolution(inner, kernel, bias=conv_bias)
         self.select, self.step = Linear(inner, rank + 2 * states, bias=False), Linear(rank, inner)
@@ -162,6 +165,7 @@ class Mamba(nn.Module):
         u, gate = self.into(x).chunk(2, -1)  # (tokens, inner) each
         u = self.act(self.convolution(u, context, memory))
         step, write, read = self.select(u).split(self.parts, -1)  # (tokens, rank), (tokens, states), (tokens, states)
+        step, write, read = self.step_norm(step), self.write_norm(write), self.read_norm(read)  # same shapes
         bias = None if self.step.bias is None else self.step.bias.float()
         # (tokens, inner). In float32, as all of the scan: rounding errors of a state add up over the sequence.
         times = F.softplus(F.linear(step, self.step.weight).float() + bias)
