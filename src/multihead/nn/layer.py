@@ -71,6 +71,23 @@ class NormedResidual(Residual):
         return normed + self.dropout(self.step(normed, *args))
 
 
+class WeightedResidual(NormedResidual):
+    """Residual block that adds a share of its normalized input: x -> keep * y + scale * step(y) (MiniMax).
+
+    Args:
+        keep: of the normalized input.
+    """
+
+    def __init__(self, step: nn.Module, *, before: nn.Module, keep: float, scale: float) -> None:
+        super().__init__(step, before=before, scale=scale)
+        self.keep = keep
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        normed = self.before(x)  # (tokens, width)
+        return normed * self.keep + self.step(normed, *args) * self.scale
+
+
 class Layer(nn.Module):
     """Self-attention (or another mixer), then feed-forward."""
 

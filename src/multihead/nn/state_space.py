@@ -235,6 +235,58 @@ class Gate(nn.Module):
         return x * F.silu(gate)
 
 
+def decayed_scan(
+    u: Tensor,
+    times: Tensor,
+    rates: Tensor,
+    write: Tensor,
+    read: Tensor,
+    context: ForwardContext,
+    memory: StateLayerCache | None,
+) -> Tensor:
+    """Return what states hold after each token, (tokens, heads, head width), block by block in matrix products.
+
+    state = exp(time * rate) * state + time * input * write; the output is the state times read.
+
+    Args:
+        u: inputs (tokens, heads, head width). times: (tokens, heads). rates: (heads,), below 0.
+        write, read: (tokens, groups, states), of groups of heads. memory: of states (heads, head width, states).
+    """
+    heads = len(rates)
+    each = heads // write.shape[1]  # heads that share write and read vectors
+    state = memory.read(context) if memory is not None else None
+    if state is None:
+        # (sequences, heads, head width, states)
+        state = u.new_zeros(len(context.runs), heads, u.shape[-1], write.shape[-1])
+    # Time is 0 where there is no token, so the state stays as it is.
+    u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
+    rows = []
+    for begin in range(0, u.shape[1], BLOCK):
+        now = slice(begin, begin + BLOCK)
+        # x: (sequences, block, heads, head width); time: (sequences, block, heads);
+        # b, c: (sequences, block, groups, states)
+        x, time, b, c = u[:, now], times[:, now], write[:, now], read[:, now]
+        gone = (time * rates).cumsum(1)  # (sequences, block, heads)
+        since = gone[:, :, None] - gone[:, None]  # (sequences, now, then, heads)
+        causal = torch.ones(since.shape[1:3], dtype=torch.bool, device=u.device).tril()  # (now, then)
+        # (sequences, now, then, heads). Masked before exp, which could overflow at places after `now`.
+        keep = torch.exp(since.masked_fill(~causal[..., None], -torch.inf))
+        match = torch.einsum("tlgs,tmgs->tlmg", c, b).repeat_interleave(each, -1)  # (sequences, now, then, heads)
+        # (sequences, block, heads, head width), of inputs in this block
+        own = torch.einsum("tlmh,tmhp->tlhp", match * keep * time[:, None], x)
+        b, c = (v.repeat_interleave(each, 2) for v in (b, c))  # (sequences, block, heads, states)
+        # (sequences, block, heads, head width), of the state before this block
+        old = torch.einsum("tlhs,thps->tlhp", c, state) * torch.exp(gone)[..., None]
+        # (sequences, block, heads), the part of each input that the block's end still has
+        left = torch.exp(gone[:, -1:] - gone) * time
+        # (sequences, heads, head width, states), at the block's end
+        state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
+        rows.append(own + old)
+    if memory is not None:
+        memory.write(context, state)
+    return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)  # (tokens, heads, head width)
+
+
 class Mamba2(nn.Module):
     """State space with one decay a head, computed block by block in matrix products (arXiv:2405.21060).
 
@@ -302,7 +354,8 @@ class Mamba2(nn.Module):
         # (tokens, heads, head width), (tokens, groups, states), (tokens, groups, states)
         u, write, read = u.unflatten(-1, (self.heads, -1)), *(v.unflatten(-1, (self.groups, -1)) for v in (write, read))
         # (tokens, heads, head width)
-        y = self._scan(u, times, write, read, context, memory) + self.skip.float()[:, None] * u
+        rates, states = -torch.exp(self.decay.float()), None if memory is None else memory.state  # (heads,), below 0
+        y = decayed_scan(u, times, rates, write, read, context, states) + self.skip.float()[:, None] * u
         return self.out(self.gate(y.flatten(-2), gate.float()).to(x.dtype))  # (tokens, width)
 
     def _step(self, both: Tensor, context: ForwardContext, memory: StateSpaceCache) -> Tensor | None:
@@ -338,47 +391,3 @@ class Mamba2(nn.Module):
                 limits=self.limits,
                 act=self.act_name,
             )
-
-    def _scan(
-        self,
-        u: Tensor,
-        times: Tensor,
-        write: Tensor,
-        read: Tensor,
-        context: ForwardContext,
-        memory: StateSpaceCache | None,
-    ) -> Tensor:
-        """Scan (tokens, heads, head width) with time steps (tokens, heads) and vectors (tokens, groups, states)."""
-        each = self.heads // self.groups  # heads that share write and read vectors
-        rates = -torch.exp(self.decay.float())  # (heads,), below 0
-        state = memory.state.read(context) if memory is not None else None
-        if state is None:
-            # (sequences, heads, head width, states)
-            state = u.new_zeros(len(context.runs), self.heads, u.shape[-1], write.shape[-1])
-        # Time is 0 where there is no token, so the state stays as it is.
-        u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
-        rows = []
-        for begin in range(0, u.shape[1], BLOCK):
-            now = slice(begin, begin + BLOCK)
-            # x: (sequences, block, heads, head width); time: (sequences, block, heads);
-            # b, c: (sequences, block, groups, states)
-            x, time, b, c = u[:, now], times[:, now], write[:, now], read[:, now]
-            gone = (time * rates).cumsum(1)  # (sequences, block, heads)
-            since = gone[:, :, None] - gone[:, None]  # (sequences, now, then, heads)
-            causal = torch.ones(since.shape[1:3], dtype=torch.bool, device=u.device).tril()  # (now, then)
-            # (sequences, now, then, heads). Masked before exp, which could overflow at places after `now`.
-            keep = torch.exp(since.masked_fill(~causal[..., None], -torch.inf))
-            match = torch.einsum("tlgs,tmgs->tlmg", c, b).repeat_interleave(each, -1)  # (sequences, now, then, heads)
-            # (sequences, block, heads, head width), of inputs in this block
-            own = torch.einsum("tlmh,tmhp->tlhp", match * keep * time[:, None], x)
-            b, c = (v.repeat_interleave(each, 2) for v in (b, c))  # (sequences, block, heads, states)
-            # (sequences, block, heads, head width), of the state before this block
-            old = torch.einsum("tlhs,thps->tlhp", c, state) * torch.exp(gone)[..., None]
-            # (sequences, block, heads), the part of each input that the block's end still has
-            left = torch.exp(gone[:, -1:] - gone) * time
-            # (sequences, heads, head width, states), at the block's end
-            state = state * torch.exp(gone[:, -1])[..., None, None] + torch.einsum("tmh,tmhs,tmhp->thps", left, b, x)
-            rows.append(own + old)
-        if memory is not None:
-            memory.state.write(context, state)
-        return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)  # (tokens, heads, head width)

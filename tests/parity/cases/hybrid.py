@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..case import Case
-from .decoders import FEW
+from .decoders import ALL, FEW
 from .experts import balanced, of
 from .state_space import mamba
 
@@ -27,6 +27,10 @@ NEMOTRON = {"mamba_num_heads": 8, "mamba_head_dim": 12, "n_groups": 2, "ssm_stat
             "head_dim": 8, "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"]}  # fmt: skip
 JAMBA = {"mamba_d_state": 5, "mamba_dt_rank": 7, "attn_layer_period": 3, "attn_layer_offset": 1, "num_experts": 4,
          "num_experts_per_tok": 2}  # fmt: skip
+MINIMAX = {"num_local_experts": 4, "block_size": 4, "full_attn_alpha_factor": 1.2, "full_attn_beta_factor": 0.7,
+           "linear_attn_alpha_factor": 0.9, "linear_attn_beta_factor": 1.3, "mlp_alpha_factor": 0.8,
+           "mlp_beta_factor": 1.1}  # fmt: skip
+DECAYS = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
 CONV = ["conv", "full_attention", "conv"]
 LFM2 = {"conv_L_cache": 3, "layer_types": CONV}
 LFM2_MOE = {**LFM2, "moe_intermediate_size": 24, "num_dense_layers": 1, "num_experts": 5, "num_experts_per_tok": 2}
@@ -66,6 +70,8 @@ CASES = (
     # The reference's convolution reads padding on the left, and its beams do not carry their states along.
     Case("recurrent-gemma", of("RecurrentGemma", lru_width=60, attention_window_size=4,
          block_types=["recurrent", "attention"]), FEW, absolute=True, beams=False),
+    # The reference shows states of lightning attention as attentions, and its beams do not carry them along.
+    Case("minimax", of("MiniMax", **MINIMAX), ALL, attentions=False, beams=False, unused=DECAYS),
     Case("lfm2", of("Lfm2", **LFM2, block_multiple_of=16), FEW),
     Case("lfm2-biased", of("Lfm2", conv_L_cache=2, conv_bias=True, block_auto_adjust_ff_dim=False, full_attn_idxs=[2],
          tie_word_embeddings=False, head_dim=8), ("Model",), absolute=True),
