@@ -12,6 +12,7 @@ from torch import nn
 
 from multihead.kernels.cpu import native
 from multihead.kernels.cpu.backend import CpuBackend
+from multihead.kernels.cpu.native import library
 from multihead.nn.cache.store import BatchCache, KVCacheManager
 from multihead.nn.forward_context import ForwardContext
 from multihead.nn.gated_convolution import GatedConvolution
@@ -20,7 +21,7 @@ from multihead.nn.state_space import Gate, GatedNorm, Mamba2
 
 from .test_native import BEST, LEVELS, close
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+pytestmark = pytest.mark.skipif(library() is None, reason=f"no C++ kernels: {native.why_not()}")
 
 
 @pytest.fixture(params=LEVELS)

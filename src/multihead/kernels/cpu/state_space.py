@@ -12,6 +12,7 @@ from ..activations import ACTIVATIONS
 from ..layout import plain
 from ..state_space import ConvolutionWeights, MambaWeights
 from . import native
+from .native import library
 
 
 def convolution_step(x: Tensor, weights: ConvolutionWeights, inputs: Tensor, slots: Tensor | slice) -> Tensor | None:
@@ -24,7 +25,7 @@ def convolution_step(x: Tensor, weights: ConvolutionWeights, inputs: Tensor, slo
     arguments = native.ConvolutionStep(
         convolution=convolution, x=x.data_ptr(), out=out.data_ptr(), stride=x.stride(0)
     )  # fmt: skip
-    native.library().mh_convolution_step(byref(arguments), torch.get_num_threads())
+    library().mh_convolution_step(byref(arguments), torch.get_num_threads())
     return out
 
 
@@ -49,7 +50,7 @@ def mamba_step(
         count=w.count, groups=w.groups, norm_groups=w.norm_groups, low=low, high=high, eps=w.eps,
         act=ACTIVATIONS[w.act], after=int(w.after),
     )  # fmt: skip
-    native.library().mh_mamba_step(byref(arguments), torch.get_num_threads())
+    library().mh_mamba_step(byref(arguments), torch.get_num_threads())
     return out
 
 
