@@ -104,11 +104,28 @@ def check_strategies(config: GenerationConfig, extras: Extras) -> None:
 
 
 def check_causal(model: Any) -> None:
-    """Raise UnsupportedConfig if the model's tokens see later ones, whose cached keys would then be of another text."""
+    """Raise UnsupportedConfig if the model's tokens see later ones, whose cached keys would then be of another text.
+
+    A model that predicts the next token at a mask reads such texts in another way, unless its config hinders it.
+    """
+    masked = getattr(model, "masked_next", None)
+    if masked is not None and not masked.refusal:
+        return
+    if masked is not None:
+        raise UnsupportedConfig(f"{type(model).__name__} cannot write: {masked.refusal}.")
     if not getattr(getattr(model, "backbone", None), "causal", True):
         raise UnsupportedConfig(
             f"{type(model).__name__} reads text in both directions here and cannot write it word by word; load it "
             "with is_decoder=True if it was trained so."
+        )
+
+
+def check_masked(model: Any, **given: Any) -> None:
+    """Raise UnsupportedOption for what needs other scores or states than a mask's. `given`: options by name."""
+    wanted = [name for name, value in given.items() if value not in (None, False, 0)]
+    if wanted and getattr(model, "masked_next", None) is not None:
+        raise UnsupportedOption(
+            f"{type(model).__name__} scores one token at a time, at a mask behind the text; {wanted[0]} needs more."
         )
 
 

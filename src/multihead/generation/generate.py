@@ -20,6 +20,7 @@ from .checks import (
     check_forward,
     check_functions,
     check_ids,
+    check_masked,
     check_prompts,
     check_strategies,
     check_tokens,
@@ -68,6 +69,8 @@ from .strategies.speculative import (
 )
 
 SOURCES = count()  # of encoder-decoders
+# Fields that need more than the scores of the next token.
+BEYOND_NEXT = ("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "output_attentions", "output_hidden_states")
 NEW_TOKENS = 20  # without max_new_tokens and max_length, as in transformers
 
 
@@ -266,6 +269,7 @@ def check_request(
 ) -> None:
     """Raise an error for prompts that a causal model cannot continue. `longest`: positions that it has learned."""
     check_forward(model)
+    check_masked(model, **{name: getattr(config, name) for name in BEYOND_NEXT})
     check_prompts(prompts, limits, longest)
     for prompt in prompts:
         refuse_placeholders(model.config, prompt)
@@ -352,6 +356,8 @@ def make_assistant(
         raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
     if not hasattr(assistant, "vocabulary"):
         raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
+    check_masked(model, assistant_model=True)
+    check_masked(assistant, assistant_model=True)
     own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:
         raise InvalidInput(

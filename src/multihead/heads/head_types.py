@@ -111,6 +111,7 @@ class HeadType:
         postprocess: makes the output's fields of the head's result and of labels.
         labels: names of the arguments that hold labels.
         choices: whether inputs are (batch, choices, length), as in multiple choice.
+        writes: whether the head scores next tokens too, whatever its Auto class.
     """
 
     auto: str
@@ -118,11 +119,12 @@ class HeadType:
     postprocess: Postprocess
     labels: tuple[str, ...] = ("labels",)
     choices: bool = False
+    writes: bool = False
 
     @property
     def generates(self) -> bool:
         """True if the head scores next tokens, which `generate` needs."""
-        return self.auto in GENERATIVE
+        return self.writes or self.auto in GENERATIVE
 
 
 HEAD_TYPES: Mapping[str, HeadType] = {  # by head suffix, the end of a class name

@@ -33,6 +33,7 @@ from ..nn.embeddings import learned_positions
 from ..nn.encoder_output import EncoderOutput
 from ..nn.forward_context import ForwardContext, OutputCapture, SelectedTokens
 from ..nn.hooks import is_hooked
+from ..nn.masked_next import MaskedNext
 from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.weights import initialize
 from ..runtime.prepare import prepare
@@ -237,8 +238,9 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     @property
     def max_positions(self) -> int | None:
-        """Number of positions that the decoder has learned; None where positions are computed, not learned."""
-        return learned_positions(getattr(self.backbone, "decoder", self.backbone))
+        """Tokens that the decoder has learned positions for; None where positions are computed, not learned."""
+        learned = learned_positions(getattr(self.backbone, "decoder", self.backbone))
+        return learned if learned is None or self.masked_next is None else learned - 1  # the mask takes one
 
     @property
     def by_length(self) -> Sequence[LengthDependent]:
@@ -246,8 +248,14 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.backbone.by_length
 
     def memories(self) -> list[LayerCache]:
-        """Return an empty cache for each layer."""
-        return self.backbone.memories()
+        """Return an empty cache for each layer, for texts that are continued."""
+        masked = self.masked_next
+        return self.backbone.memories() if masked is None else masked.memories(len(self.backbone.layers))
+
+    @property
+    def masked_next(self) -> MaskedNext | None:
+        """The mask behind a text whose scores are those of the next token; None where the last token has them."""
+        return getattr(self.backbone, "masked_next", None)
 
     def read(
         self,
@@ -256,12 +264,14 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         memory: BatchCache,
         capture: OutputCapture | None = None,
         last: Sequence[int] | None = None,
+        inputs: Mapping[str, Any] = MappingProxyType({}),
     ) -> Tensor:
         """Read ids (tokens,) into a cache and return the last hidden states (tokens, width).
 
         Args:
             last: number of last tokens of each sequence whose states count; the others' may be zero, where last
                 layers can do without. None for all.
+            inputs: the family's own inputs, as `ForwardContext.extra_inputs` holds them.
         """
         selected = None
         if (
@@ -273,7 +283,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             selected = SelectedTokens.lasts(runs, last, ids.device)
         context = ForwardContext(
             memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
-            attend=self.attend, capture=capture or OutputCapture(), selected=selected,
+            attend=self.attend, capture=capture or OutputCapture(), extra_inputs=inputs,
+            selected=selected,
         )  # fmt: skip
         states = self.backbone(self.backbone.embed.look_up(ids), context)
         if selected is None:

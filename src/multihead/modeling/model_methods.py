@@ -69,8 +69,9 @@ class ModelMethodsMixin(nn.Module):
         return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def can_generate(self) -> bool:
-        """True if the head scores next tokens and attention is causal, as `generate` needs."""
-        return self.head_type.generates and self.backbone.causal
+        """True if the head scores next tokens, causally or at a mask, as `generate` needs."""
+        masked = self.masked_next
+        return self.head_type.generates and (self.backbone.causal if masked is None else not masked.refusal)
 
     def word_tables(self) -> list[nn.Embedding]:
         """Return the input embedding tables, each once: the encoder's before the decoder's."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Config, Count, Size
+from ..heads.head_types import HEAD_TYPES
 from ..heads.heads import Classifier, Head, LanguageModel, Summary, summary
+from ..kernels.ragged import SequenceLayout
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings, LearnedPositions, check_ids
 from ..nn.feedforward import FeedForward
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer, Residual
+from ..nn.masked_next import MaskedNext
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from .common import spans
@@ -57,6 +61,8 @@ class XLMConfig(Config):
     summary_last_dropout: float = 0.0
     start_n_top: Size = 5
     end_n_top: Size = 5
+    mask_token_id: int | None = 0
+    lang_id: int = 0
     pad_token_id: int | None = 2
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
@@ -74,7 +80,7 @@ class FlaubertConfig(XLMConfig):
     inert = tuple(
         """
         amp attention_setup bptt langs clip_grad_norm embed_init_std encoder_only fp16 group_by_size lg_sampling_factor
-        lgs mask_token_id max_batch_size max_vocab mlm_steps sample_alpha share_inout_emb tokens_per_batch word_blank
+        lgs max_batch_size max_vocab mlm_steps sample_alpha share_inout_emb tokens_per_batch word_blank
         word_dropout word_keep word_mask word_mask_keep_rand word_pred word_rand word_shuffle id2lang lang2id
         """.split()
     )
@@ -117,7 +123,21 @@ def build(config: XLMConfig) -> Stack:
         norm=LayerNorm(width, eps),
         dropout=config.dropout,
     )
-    return Stack(embed, [layer() for _ in range(config.n_layers)], drop=getattr(config, "layerdrop", 0.0))
+    stack = Stack(embed, [layer() for _ in range(config.n_layers)], drop=getattr(config, "layerdrop", 0.0))
+    stack.masked_next = masked_next(config)
+    return stack
+
+
+def masked_next(config: XLMConfig) -> MaskedNext:
+    """Return the mask token of a text's end, in the language that the config names."""
+    mask, refusal = config.mask_token_id, ""
+    if mask is None or not 0 <= mask < config.vocab_size or mask == config.pad_token_id:
+        refusal = f"mask_token_id = {mask} is no word that can stand for the next one"
+
+    def languages(runs: SequenceLayout, device: torch.device) -> dict[str, Tensor]:
+        return {"langs": torch.full((sum(runs.lengths),), config.lang_id, device=device)}
+
+    return MaskedNext(mask or 0, languages, refusal=refusal)
 
 
 def keys(config: XLMConfig) -> KeyMap:
@@ -178,7 +198,10 @@ ARCHITECTURE = Architecture(
         "ForQuestionAnsweringSimple": answer,
         "ForQuestionAnswering": spans.searcher("qa_outputs."),
     },
-    head_types={"ForQuestionAnswering": spans.HEAD_TYPE},
+    head_types={
+        "ForQuestionAnswering": spans.HEAD_TYPE,
+        "WithLMHeadModel": replace(HEAD_TYPES["WithLMHeadModel"], writes=True),
+    },
     inputs={"langs": lambda given, layout: layout.pack_tokens(given)},
 )
 FLAUBERT = replace(ARCHITECTURE, name="Flaubert", config=FlaubertConfig)

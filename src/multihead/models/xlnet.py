@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,15 +16,29 @@ from ..errors import InvalidInput
 from ..heads.head_types import HeadType, words
 from ..heads.heads import Classifier, Head, LanguageModel, summary
 from ..heads.outputs import ScoresOutput
+from ..kernels.ragged import SequenceLayout
 from ..nn.attention.relative import RelativeContent, TwoStreamAttention
 from ..nn.attention.two_stream import TwoStream, TwoStreamLayer
+from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
 from ..nn.layer import Residual
+from ..nn.masked_next import REREAD, MaskedNext
 from ..nn.ragged import Layout
 from ..nn.weights import Embedding, LayerNorm, Linear
 from .common import spans
 from .common.architecture import Architecture
+
+# A long text before a short prompt, by Aman Rusia (github.com/rusiaaman/XLNet-gen), with the reference's line breaks.
+PREFIX = """
+    In 1991, the remains of Russian Tsar Nicholas II and his family (except for Alexei and Maria) are discovered. The
+    voice of Nicholas's young son, Tsarevich Alexei Nikolaevich, narrates the remainder of the story. 1883 Western
+    Siberia, a young Grigori Rasputin is asked by his father and a group of men to perform magic. Rasputin has a vision
+    and denounces one of the men as a horse thief. Although his father initially slaps him for making such an
+    accusation, Rasputin watches as the man is chased outside and beaten. Twenty years later, Rasputin sees a vision of
+    the Virgin Mary, prompting him to become a priest. Rasputin quickly becomes famous, with people, even a bishop,
+    begging for his blessing. <eod> </s> <eos>
+    """
 
 
 @dataclass(kw_only=True)
@@ -92,7 +107,24 @@ def build(config: XLNetConfig) -> TwoStream:
 
     embed = Embeddings(Embedding(config.vocab_size, width), dropout=config.dropout)
     layers = [layer() for _ in range(config.n_layer)]
-    return TwoStream(embed, layers, width, config.dropout, config.use_mems_eval)
+    stack = TwoStream(embed, layers, width, config.dropout, config.use_mems_eval)
+    stack.masked_next = masked_next(config)
+    return stack
+
+
+def masked_next(config: XLNetConfig) -> MaskedNext:
+    """Return the target behind a text: no token sees it, and the query stream predicts it."""
+    limit = max(config.mem_len - REREAD, 0) if config.mem_len else None  # the memory is cut before its last tokens go
+
+    def inputs(runs: SequenceLayout, device: torch.device) -> dict[str, Any]:
+        lasts = [torch.arange(length, device=device) == length - 1 for length in runs.lengths]  # (length,) each
+        hidden, targets = [last.expand(len(last), -1) for last in lasts], [last[None] for last in lasts]
+        return {"perm_mask": hidden, "target_mapping": targets, "memory_limit": limit}
+
+    return MaskedNext(
+        0, inputs, alone=True, memory=partial(KVLayerCache, joint=True) if config.use_mems_eval else None,
+        refusal="reuse_len keeps a part of each pass's memory alone" if config.reuse_len else "",
+    )  # fmt: skip
 
 
 def keys(config: XLNetConfig) -> KeyMap:
@@ -177,4 +209,5 @@ ARCHITECTURE = Architecture(
     },
     inputs={"perm_mask": orders, "target_mapping": targets},
     memory_names=("mems", "use_mems"),
+    prefix=PREFIX,
 )

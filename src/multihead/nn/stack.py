@@ -17,6 +17,7 @@ from .experts import parts_without_experts
 from .forward_context import ForwardContext
 from .hooks import is_hooked
 from .layer import Layer
+from .masked_next import MaskedNext
 from .positions import RotaryByLength
 from .ragged import Layout
 
@@ -28,6 +29,7 @@ class Stack(nn.Module):
     tokens with global attention.
     `recompute`, which training may set, keeps a layer's input only and computes the layer again for its gradient (Chen
     et al., 2016, arXiv:1604.06174).
+    `masked_next`, which a family may set, is the mask behind a text that stands for the next token.
 
     Args:
         out: a projection of the normed states (OPT).
@@ -37,6 +39,7 @@ class Stack(nn.Module):
 
     adjust: Callable[[ForwardContext], ForwardContext] | None = None
     recompute = False
+    masked_next: MaskedNext | None = None
 
     def __init__(
         self,

@@ -116,9 +116,14 @@ class GenerationPipeline(Pipeline):
         if not isinstance(entries, Mapping):
             raise UnsupportedConfig(f"config.json: task_specific_params of {name} are {entries!r:.80}, no settings.")
         self.task_params = dict(entries)
-        self.prefix = str(self.task_params.get("prefix", model.config.extra.get("prefix")) or "")
+        said = self.task_params.get("prefix", model.config.extra.get("prefix"))
+        self.prefix = str(said or "") if said is not None else self.usual_prefix(model)
         self._assistants: dict[str, tuple[Any, Any]] = {}
         super().__init__(model, tokenizer, name, **options)
+
+    def usual_prefix(self, model: PreTrainedModel) -> str:
+        """Return the text before each prompt where the checkpoint names none."""
+        return ""
 
     def resolve_options(self, **options: Any) -> Any:
         given = {**self.defaults, **options}

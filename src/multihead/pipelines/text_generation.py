@@ -54,6 +54,9 @@ class TextGeneration(CausalLMPipeline):
     says_finish_reason = True
     Options: ClassVar[type[PipelineOptions]] = TextGenerationOptions
 
+    def usual_prefix(self, model: Any) -> str:
+        return model.architecture.prefix
+
     def is_single(self, inputs: Any, o: TextGenerationOptions) -> bool:
         if isinstance(inputs, (list, tuple)) and inputs and isinstance(inputs[0], Mapping):
             return "role" in inputs[0] or "content" in inputs[0]

@@ -122,7 +122,8 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     Stack: Attributes(
         "embed layers norm out", {"adjust": None},
         {"after": "concerns the hidden states of outputs, which only passes layer by layer collect",
-         "drop": TRAINING, "recompute": TRAINING},
+         "drop": TRAINING, "recompute": TRAINING,
+         "masked_next": "says what a pass reads, not how; decode runners ask for it themselves"},
     ),
     EncoderDecoder: Attributes("decoder", {}, {"bridge": SOURCE, "encoder": SOURCE}),
     LanguageModel: Attributes(

@@ -20,6 +20,7 @@ from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, CachedSequence, KVCacheManager, LengthDependent
 from ..nn.encoder_output import EncoderOutput
 from ..nn.forward_context import OutputCapture
+from ..nn.masked_next import MaskedNext
 from .step_output import StepOutput
 
 
@@ -139,6 +140,8 @@ class EagerRunner:
     def storage_changed(self) -> None: ...
 
     def forward(self, batch: ForwardBatch) -> StepOutput:
+        if (masked := getattr(self.model, "masked_next", None)) is not None:
+            return self._at_masks(batch, masked)
         runs = SequenceLayout.packed(tuple(map(len, batch.tokens)))
         # (tokens,)
         ids = torch.tensor([token for tokens in batch.tokens for token in tokens], device=self.model.device)
@@ -158,6 +161,22 @@ class EagerRunner:
             selected = states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)]
             # float32, since sampling sums up small probabilities
             return StepOutput(states, self.model.score(selected).float())
+
+    def _at_masks(self, batch: ForwardBatch, masked: MaskedNext) -> StepOutput:
+        """Read each text with a mask behind it, and score the masks."""
+        runs = SequenceLayout.packed(tuple(len(tokens) + 1 for tokens in batch.tokens))
+        device = self.model.device
+        # (tokens,), masks among them
+        ids = torch.tensor([token for tokens in batch.tokens for token in (*tokens, masked.token)], device=device)
+        with torch.inference_mode():
+            cache, inputs = BatchCache(self.store, batch.sequences), masked.inputs(runs, device)
+            states = self.model.read(ids, runs, cache, inputs=inputs)  # (tokens, width), or (sequences, width)
+            if not masked.alone:
+                ends = [begin + length - 1 for begin, length in zip(runs.begins, runs.lengths, strict=True)]
+                states = states[torch.tensor(ends, device=device)]  # (sequences, width)
+            for sequence in batch.sequences:
+                sequence.crop(masked.kept(sequence.length))
+            return StepOutput(states, self.model.score(states).float())
 
 
 def reserve_blocks(sequences: Sequence[CachedSequence], steps: int) -> int:

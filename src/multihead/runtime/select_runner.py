@@ -39,6 +39,13 @@ def _name_for(model: Any) -> str:
     return getattr(model, "decode_runner", None) or default_name()
 
 
+def refusal(kind: type[DecodeRunner], model: Any, store: KVCacheManager) -> str:
+    """Return why a runner cannot serve a model; empty where it can."""
+    if kind is not EagerRunner and getattr(model, "masked_next", None) is not None:
+        return "its next tokens are predicted at a mask behind the text"
+    return kind.refusal(model, store)
+
+
 def select_runner(model: Any, store: KVCacheManager) -> DecodeRunner:
     """Return a new runner for a model: the one that it names, or the fastest that can serve it ("auto").
 
@@ -47,8 +54,8 @@ def select_runner(model: Any, store: KVCacheManager) -> DecodeRunner:
     """
     name = _name_for(model)
     if name == AUTO:
-        return next(kind(model, store) for kind in RUNNERS.values() if not kind.refusal(model, store))
-    if reason := RUNNERS[name].refusal(model, store):
+        return next(kind(model, store) for kind in RUNNERS.values() if not refusal(kind, model, store))
+    if reason := refusal(RUNNERS[name], model, store):
         raise UnsupportedOption(
             f"The decode runner {name!r} cannot serve this {type(model).__name__}: {reason}. Set model.decode_runner "
             f'(or MULTIHEAD_RUNNER) to "auto", which takes the fastest runner that can, or to "eager".'

@@ -39,8 +39,8 @@ class ModelRunner:
     def _new_runner(self, budget: MemoryBudget) -> DecodeRunner:
         probe = None if budget.total is None else self._probe()
         store = KVCacheManager(self.model.memories(), budget, probe, self.model.by_length)
-        if store.xlnet_memories:
-            raise InvalidInput("This family remembers its last tokens alone and cannot continue texts here.")
+        if store.joint and budget.total is not None:  # a text that lost its cache would be read in another way
+            raise InvalidInput("This family's texts cannot be read again, so it is not served from a limited KV cache.")
         return select_runner(self.model, store)
 
     def _probe(self) -> KVCacheManager:

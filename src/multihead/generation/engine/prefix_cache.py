@@ -45,7 +45,7 @@ class PrefixCache:
 
     def keep(self, tokens: Sequence[int], cached: CachedSequence) -> None:
         """Keep a sequence's cache instead of freeing it; the oldest one is freed for it."""
-        if self.store.whole:
+        if self.store.whole or self.store.joint:
             cached.free()
             return
         if cached.length > len(tokens):  # a runner may compute tokens after the last one

@@ -158,7 +158,8 @@ class ForwardRequest:
     @property
     def num_rows(self) -> int:
         """Last tokens that one pass must read together."""
-        known = len(self.sequence.tokens) if self.sequence.cached.store.whole else 0
+        store = self.sequence.cached.store
+        known = len(self.sequence.tokens) if store.whole or store.joint else 0
         return max(self.num_logits, self.num_states, known)
 
 

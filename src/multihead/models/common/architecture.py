@@ -86,6 +86,7 @@ class Architecture:
             `ForwardContext.extra_inputs`.
         memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
         methods: additional methods of the family's classes, by name.
+        prefix: text that text-generation puts before each prompt, unless the call or the checkpoint names another.
         shift_right: makes decoder_input_ids of labels.
         source_as_target: head suffixes of encoder-decoders whose decoder reads the shifted source unless it is given
             decoder_input_ids.
@@ -107,6 +108,7 @@ class Architecture:
     inputs: Mapping[str, Pack] = field(default_factory=dict)
     memory_names: tuple[str, str] = ("past_key_values", "use_cache")
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    prefix: str = ""
     shift_right: ShiftRight = after_start
     source_as_target: tuple[str, ...] = ()
     pair_config: Callable[[Config, Config], Config] | None = None

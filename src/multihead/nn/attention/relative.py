@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from ...kernels.backend import Bias
 from ...kernels.ragged import AttentionMask
-from ..cache.layer_cache import XLNetMemory
+from ..cache.layer_cache import KVLayerCache, XLNetMemory
 from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import Linear
 from .attention import Attention
+
+Memory = XLNetMemory | KVLayerCache
 
 
 class RelativeContent(Positions):
@@ -75,7 +77,8 @@ class TwoStreamAttention(Attention):
     """Attention under a permutation mask, for the content stream and the query stream of XLNet.
 
     `context.extra_inputs` may hold `perm_mask`, for each text (length, length), True where a query does not see a key,
-    and `target_mapping`, for each text (targets, length), the place of each target.
+    `target_mapping`, for each text (targets, length), the place of each target, and `memory_limit`, how many of the
+    cached tokens are seen.
 
     Args:
         limit, share: of the memory (`XLNetMemory`).
@@ -88,11 +91,11 @@ class TwoStreamAttention(Attention):
     def memory(self) -> XLNetMemory:  # type: ignore[override]
         return XLNetMemory(self.limit, self.share)
 
-    def forward(self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, context: ForwardContext, memory: Memory | None) -> Tensor:
         q, k, v, attention_mask = self._read(x, context, memory)
         return self.out(self._stream(q, k, v, attention_mask, context, own=True).flatten(1))
 
-    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Memory | None) -> tuple[Tensor, Tensor]:
         """Return the content stream (tokens, width) and the query stream (sequences * targets, width)."""
         # q: (tokens, heads, head width); k, v: (rows, heads, head width), with the memory
         q, k, v, attention_mask = self._read(x, context, memory)
@@ -109,7 +112,7 @@ class TwoStreamAttention(Attention):
         return self.out(words.flatten(1)), self.out(torch.cat(back).flatten(1))
 
     def _read(
-        self, x: Tensor, context: ForwardContext, memory: XLNetMemory | None
+        self, x: Tensor, context: ForwardContext, memory: Memory | None
     ) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
         q, k, v = self._project(x)
         runs = context.runs
@@ -133,7 +136,10 @@ class TwoStreamAttention(Attention):
             if own:
                 hidden = hidden & ~torch.eye(hidden.shape[0], dtype=torch.bool, device=hidden.device)
             # (queries, keys); keys of the memory are visible to all
-            hidden = nn.functional.pad(hidden, (scores.shape[2] - hidden.shape[1], 0))
+            past = scores.shape[2] - hidden.shape[1]
+            hidden = nn.functional.pad(hidden, (past, 0))
+            if (most := context.extra_inputs.get("memory_limit")) is not None:
+                hidden[:, : max(past - most, 0)] = True
             # The lowest finite number: a query that sees nothing gets equal weights instead of NaN.
             return scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
 

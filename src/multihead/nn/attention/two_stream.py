@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..cache.layer_cache import XLNetMemory
+from ..cache.layer_cache import cache_or_none
 from ..embeddings import Embeddings
 from ..forward_context import ForwardContext
 from ..layer import Layer
 from ..ragged import Layout
 from ..stack import Stack
 from ..weights import Dropout
+from .relative import Memory
 
 
 class TwoStreamLayer(Layer):
     """Post-norm layer for the content stream alone, or for both streams."""
 
-    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: XLNetMemory | None) -> tuple[Tensor, Tensor]:
+    def both(self, x: Tensor, g: Tensor, context: ForwardContext, memory: Memory | None) -> tuple[Tensor, Tensor]:
         """Return the content stream (tokens, width) and the query stream (targets of all sequences, width)."""
         step = self.attention
         # (tokens, width), (targets of all sequences, width)
@@ -66,7 +67,8 @@ class TwoStream(Stack):
         for number, layer in enumerate(self.layers):
             if context.capture.hidden is not None:
                 context.capture.hidden.append(x)
-            x, g = layer.both(x, g, context, context.cache.layers[number] if context.cache else None)  # type: ignore[operator]
+            memory = cache_or_none(context.cache.layers[number]) if context.cache else None
+            x, g = layer.both(x, g, context, memory)  # type: ignore[operator]
         if context.cache is not None:
             context.cache.advance(context.runs)
         if context.capture.hidden is not None:

@@ -100,10 +100,11 @@ class KVLayerCache:
 
     Args:
         window: tokens that a query sees, its own included; None for all.
+        joint: tokens see later ones of their pass, so texts share no beginning and a prompt is read in one pass.
     """
 
-    def __init__(self, window: int | None = None) -> None:
-        self.window = window
+    def __init__(self, window: int | None = None, joint: bool = False) -> None:
+        self.window, self.joint = window, joint
         self.k: Tensor | None = None  # (slots, key heads, head width), the storage of all sequences
         self.v: Tensor | None = None  # (slots, key heads, value width)
         # A first pass's keys and values, and their rows.

@@ -56,6 +56,8 @@ class KVCacheManager:
         self.xlnet_memories = [leaf for leaf in leaves if isinstance(leaf, XLNetMemory)]
         # Sequences are read from their first token in each pass.
         self.whole = any(isinstance(leaf, NoLayerCache) for leaf in leaves)
+        # Prompts are read in one pass, and share nothing.
+        self.joint = any(isinstance(leaf, KVLayerCache) and leaf.joint for leaf in leaves)
         self.budget = budget or MemoryBudget()
         # A dict keeps the order of layers and drops repeats.
         self.windows = tuple({leaf.window: None for leaf in leaves if isinstance(leaf, KVLayerCache)})
@@ -83,7 +85,7 @@ class KVCacheManager:
     @property
     def shares(self) -> bool:
         """True if sequences with the same first tokens can share blocks."""
-        return not self.slots and not self.xlnet_memories and not self.whole
+        return not (self.slots or self.xlnet_memories or self.whole or self.joint)
 
     def clear(self) -> None:
         """Forget all cached blocks, when every sequence is freed; the storage stays allocated."""
