@@ -51,12 +51,18 @@ CORRECTED = {
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "use_qk_norm": True, "eos_token_id": None,
     "bos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+GEMMA3 = {
+    "vocab_size": 32_000, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
+    "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "sliding_window": 512, "eos_token_id": None,
+    "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
 CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options of ours alone
     "GPT-2": (transformers.GPT2Config(eos_token_id=None, bos_token_id=None), 1, {}),
     "T5 small": (transformers.T5Config(**T5), 1, {}),
     "T5 small, beam 4": (transformers.T5Config(**T5), 4, {}),
     "Marian base, beam 4": (transformers.MarianConfig(**MARIAN), 4, {}),
     "BART base, beam 4": (transformers.BartConfig(**BART), 4, {}),
+    "Gemma 3, 18 layers of 640": (transformers.Gemma3TextConfig(**GEMMA3), 1, {}),
     "Qwen3-MoE, 32 experts": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {}),
     "Qwen3.5, 12 layers": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {}),
     "Qwen3.5, 12 layers, bfloat16": (transformers.Qwen3_5TextConfig(**HYBRID, dtype="bfloat16"), 1, {}),
