@@ -128,6 +128,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "glm4": Entry("glm", "Glm4", "GLM4"),
     "glm4_moe": Entry("glm_moe", "Glm4Moe", "GLM4_MOE"),
     "glm4_moe_lite": Entry("deepseek", "Glm4MoeLite", "GLM4_MOE_LITE"),
+    "gpt-sw3": Entry("gpt2", "GPT2"),
     "gpt2": Entry("gpt2", "GPT2", layouts=(("gguf", "gpt2"),)),
     "gpt_bigcode": Entry("gpt2", "GPTBigCode", "BIGCODE"),
     "gpt_neo": Entry("gpt_neo", "GPTNeo"),
