@@ -46,10 +46,34 @@ def flaubert(**changes: Any) -> Any:
     return lambda: transformers.FlaubertConfig(**{**sizes, "pad_token_id": 0, "num_labels": 3, **changes})
 
 
+def entities(inputs: dict[str, torch.Tensor], end: str) -> dict[str, Any]:
+    count = len(inputs["input_ids"])
+    places = torch.tensor([[1, 2, -1], [3, -1, -1]]).expand(count, 2, 3).clone()
+    given = {"entity_ids": torch.randint(1, 30, (count, 2)), "entity_position_ids": places,
+             "entity_token_type_ids": torch.randint(0, 2, (count, 2)),
+             "entity_attention_mask": torch.ones(count, 2, dtype=torch.long)}  # fmt: skip
+    if end == "ForEntitySpanClassification":
+        given |= {"entity_start_positions": places[..., 0], "entity_end_positions": places.amax(-1)}
+    return given
+
+
+ENTITIES = ("ForEntityClassification", "ForEntityPairClassification", "ForEntitySpanClassification")
 DEPTH = {"max_depth": 4, "max_xpath_tag_unit_embeddings": 12, "max_xpath_subs_unit_embeddings": 9, "tag_pad_id": 11,
          "subs_pad_id": 8, "xpath_unit_hidden_size": 6}  # fmt: skip
 INTEGERS = ("_integer", "scaling_factor", "x_min", "x_max", "shift")
 CASES = (
+    Case("luke", roberta("Luke", pad_token_id=1, entity_vocab_size=30, entity_emb_size=20),
+         ("Model", *ENTITIES[:2], "ForMultipleChoice", *SMALL[1:]), absolute=True, segments=2, extra=entities,
+         attentions=False, left_out=("entity_hidden_states",)),
+    # The words at an entity's ends are columns of the padded batch.
+    Case("luke-spans", roberta("Luke", pad_token_id=1, entity_vocab_size=30, entity_emb_size=20), ENTITIES[2:],
+         absolute=True, segments=2, extra=entities, attentions=False, left_out=("entity_hidden_states",),
+         lengths=EQUAL),
+    Case("luke-words", roberta("Luke", pad_token_id=1, entity_vocab_size=30, entity_emb_size=20), ("ForMaskedLM",),
+         absolute=True, segments=2, extra=entities, attentions=False, left_out=("entity_hidden_states",)),
+    Case("luke-plain-attention", roberta("Luke", pad_token_id=1, entity_vocab_size=30, entity_emb_size=36,
+         use_entity_aware_attention=False), ("Model",), absolute=True, segments=2, extra=entities, attentions=False,
+         left_out=("entity_hidden_states",)),
     Case("layoutlm", of("LayoutLM", max_2d_position_embeddings=50), ("ForMaskedLM", *SMALL), absolute=True, segments=2,
          extra=boxes),
     Case("lilt", roberta("Lilt", pad_token_id=1, max_2d_position_embeddings=50, channel_shrink_ratio=3), SMALL,

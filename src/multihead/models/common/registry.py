@@ -170,6 +170,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
     "longformer": Entry("longformer", "Longformer"),
     "longt5": Entry("longt5", "LongT5"),
+    "luke": Entry("luke", "Luke"),
     "m2m_100": Entry("m2m_100", "M2M100"),
     "mamba": Entry("mamba", "Mamba", layouts=(("gguf", "mamba"),)),
     "mamba2": Entry("mamba", "Mamba2", "MAMBA2"),
