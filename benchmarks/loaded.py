@@ -56,6 +56,19 @@ GEMMA3 = {
     "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "sliding_window": 512, "eos_token_id": None,
     "bos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+MAMBA = "linear_attention"
+GRANITE4 = {
+    "vocab_size": 32_000, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "num_key_value_heads": 4, "shared_intermediate_size": 1536, "num_local_experts": 0, "mamba_n_heads": 24,
+    "mamba_d_head": 64, "mamba_d_state": 128, "attention_multiplier": 0.015, "tie_word_embeddings": True,
+    "layer_types": [*[MAMBA] * 3, "full_attention", *[MAMBA] * 5, "full_attention", *[MAMBA] * 2],
+    "eos_token_id": None, "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
+CONVOLUTIONS = {
+    "vocab_size": 32_000, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 12,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "full_attn_idxs": [2, 5, 8, 10], "eos_token_id": None,
+    "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
 CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options of ours alone
     "GPT-2": (transformers.GPT2Config(eos_token_id=None, bos_token_id=None), 1, {}),
     "T5 small": (transformers.T5Config(**T5), 1, {}),
@@ -63,6 +76,10 @@ CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options 
     "Marian base, beam 4": (transformers.MarianConfig(**MARIAN), 4, {}),
     "BART base, beam 4": (transformers.BartConfig(**BART), 4, {}),
     "Gemma 3, 18 layers of 640": (transformers.Gemma3TextConfig(**GEMMA3), 1, {}),
+    "Granite 4, Mamba 2 and attention": (transformers.GraniteMoeHybridConfig(**GRANITE4), 1, {}),
+    "Granite 4, int8": (transformers.GraniteMoeHybridConfig(**GRANITE4), 1, {"precision": "int8"}),
+    "LFM2": (transformers.Lfm2Config(**CONVOLUTIONS), 1, {}),
+    "LFM2, int8": (transformers.Lfm2Config(**CONVOLUTIONS), 1, {"precision": "int8"}),
     "Qwen3-MoE, 32 experts": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {}),
     "Qwen3.5, 12 layers": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {}),
     "Qwen3.5, 12 layers, bfloat16": (transformers.Qwen3_5TextConfig(**HYBRID, dtype="bfloat16"), 1, {}),

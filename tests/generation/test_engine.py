@@ -42,7 +42,7 @@ class Counted:
         return self.model.read(ids, runs, memory, capture)
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral", "mamba", "falcon-h1", "gemma3"])
+@pytest.fixture(scope="module", params=["llama", "mistral", "mamba", "falcon-h1", "nemotron-h", "gemma3"])
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
     reference(ROWS[request.param], "ForCausalLM").save_pretrained(folder)
