@@ -18,6 +18,7 @@ from .cases import CASES
 
 EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the backbone's prefix
     "encoder.version": "{}encoder.version",
+    "final_logits_bias": None,
     "decoder.version": "{}decoder.version",
     "position_embeddings": "{}embeddings.position_embeddings.weight",
     "position_embeddings.weight": "{}embeddings.position_embeddings.weight",

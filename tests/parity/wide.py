@@ -94,7 +94,11 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     },
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
     **dict.fromkeys(
-        ("bart", "mbart", "plbart", "pegasus", "m2m_100", "blenderbot", "blenderbot-small", "led", "marian"), SIDES
+        (
+            *("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "pegasus"),
+            *("m2m_100", "blenderbot", "blenderbot-small", "led", "marian"),
+        ),
+        SIDES,
     ),
 }
 NOT_PREPARED = ("squeezebert",)  # no linear layers to pack
