@@ -24,6 +24,7 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     "position_embeddings.weight": "{}embeddings.position_embeddings.weight",
     "mask_predictions.*": "mask_predictions.dense.weight",
     **{rf"model\.layers\.{n}.*": f"{{}}layers.{n}.self_attn.o_proj.weight" for n in (46, 47, 61, 80, 92)},
+    r"model\.layers\.42\..*": "{}layers.42.attention.dense.weight",
     "mtp": "{}mtp_block.0.mlp.gate_proj.weight",
     r"^mtp\.": "mtp.layers.0.mlp.gate_proj.weight",
     "^mtp.*": "mtp.layers.0.mlp.gate_proj.weight",

@@ -69,6 +69,7 @@ DELTA = {"linear_key_head_dim": 16, "linear_value_head_dim": 32}
 SSM = {"mamba_d_ssm": 128, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16}
 MAMBA = {"mamba_n_heads": 12, "mamba_d_head": 16, "mamba_d_state": 16, "shared_intermediate_size": 64}
 OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from the number of heads
+    "bailing_hybrid": {**LATENT, "linear_head_dim": 16},
     "bamba": MAMBA,
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,

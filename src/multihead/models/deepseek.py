@@ -185,8 +185,10 @@ def experts(config: Any, rule: Callable[[Any], Rule]) -> nn.Module:
     )
 
 
-def attention(config: Any, positions: Positions, scale: float | None = None) -> LatentAttention:
-    return LatentAttention(
+def attention(
+    config: Any, positions: Positions, scale: float | None = None, kind: type[LatentAttention] = LatentAttention
+) -> LatentAttention:
+    return kind(
         config.hidden_size,
         config.num_attention_heads,
         rank=config.kv_lora_rank,

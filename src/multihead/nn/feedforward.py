@@ -85,3 +85,19 @@ class SparseGatedFeedForward(GatedFeedForward):
         spread = gate.std(-1, keepdim=True, unbiased=False) * round_like(gate, self.deviations)  # (tokens, 1)
         gate = (gate - (gate.mean(-1, keepdim=True) + spread)).relu()
         return self.down(self.dropout(self.act(gate) * self.up(x)))
+
+
+class BoundedGatedFeedForward(GatedFeedForward):
+    """Gated feed-forward with bounded factors: down(min(act(gate(x)), bound) * clamp(up(x), -bound, bound)) (Ling 3.0).
+
+    Args:
+        bound: above 0. A gate's lower side needs none: its activation is bounded there.
+    """
+
+    def __init__(self, width: int, inner: int, act: str, bound: float) -> None:
+        super().__init__(width, inner, act)
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.act(self.gate(x)).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
+        return self.down(gate * up)  # (tokens, inner) to (tokens, width)

@@ -43,6 +43,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "afmoe": Entry("laguna", "Afmoe", "AFMOE"),
     "albert": Entry("albert", "Albert"),
     "baichuan": Entry("baichuan", "Baichuan"),
+    "bailing_hybrid": Entry("bailing_hybrid", "BailingHybrid"),
     "bamba": Entry("bamba", "Bamba"),
     "apertus": Entry("apertus", "Apertus"),
     "arcee": Entry("arcee", "Arcee"),

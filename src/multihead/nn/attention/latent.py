@@ -95,3 +95,17 @@ class LatentAttention(Attention):
     def _matrix(self, linear: nn.Module) -> Tensor:
         """Return the up-projection as (heads, channels, rank)."""
         return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[operator]
+
+
+class HeadGatedLatentAttention(LatentAttention):
+    """Latent attention whose head outputs are multiplied by sigmoids of the token's state, one a head (Ling 3.0)."""
+
+    def __init__(self, width: int, heads: int, **options: Any) -> None:
+        super().__init__(width, heads, **options)
+        self.head_gate = Linear(width, heads, bias=False)
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        heads = self._heads(x, context, memory)  # (tokens, heads, value width)
+        gates = torch.sigmoid(self.head_gate(x).float()).to(heads.dtype)  # (tokens, heads)
+        return self.out((heads * gates[..., None]).flatten(1))
