@@ -25,7 +25,7 @@ REASONS: Mapping[str, str] = {
         deepseek_v4 diffllama doge dots3_note dots3_note_text esmc falcon_mamba flaubert fsmt funnel gemma4_assistant
         gemma4_unified_assistant glm_moe_dsa gpt-sw3 granite_swa granitemoe_swa hrm_text hy_v4 ibert inkling2_text
         inkling_text jamba kimi_linear lfm3 llama4_text longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra
-        neomme nllb-moe nystromformer olmo_hybrid pegasus_x phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
+        neomme nllb-moe nystromformer olmo_hybrid phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
         recurrent_gemma reformer roc_bert rwkv t5gemma2 ultrabert ultravbert xlstm yoso zamba zamba2 zaya
         """.split(),
         LATER,

@@ -96,7 +96,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
     **dict.fromkeys(
         (
-            *("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "pegasus"),
+            *("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "pegasus", "pegasus_x"),
             *("m2m_100", "blenderbot", "blenderbot-small", "led", "marian"),
         ),
         SIDES,

@@ -59,18 +59,19 @@ def encoder(config: BigBirdPegasusConfig, token: nn.Embedding) -> Stack:
     return Stack(embed, layers, STYLE.last(config), drop=config.encoder_layerdrop)
 
 
-def decoder(config: BigBirdPegasusConfig, token: nn.Embedding) -> Stack:
+def decoder(config: Any, token: nn.Embedding, style: Style = STYLE) -> Stack:
+    """Build a decoder whose attention has biases where `use_bias` says so."""
     heads, options = config.decoder_attention_heads, {"bias": config.use_bias, "dropout": config.attention_dropout}
 
     def layer() -> CrossLayer:
-        own = Attention(config.d_model, heads, causal=True, **options)  # type: ignore[arg-type]
-        cross = CrossAttention(config.d_model, heads, **options)  # type: ignore[arg-type]
-        ffn = bart.feed_forward(config, STYLE, config.decoder_ffn_dim)
-        return CrossLayer(STYLE.step(config, own), STYLE.step(config, cross), ffn)
+        own = Attention(config.d_model, heads, causal=True, **options)
+        cross = CrossAttention(config.d_model, heads, **options)
+        ffn = bart.feed_forward(config, style, config.decoder_ffn_dim)
+        return CrossLayer(style.step(config, own), style.step(config, cross), ffn)
 
     layers = [layer() for _ in range(config.decoder_layers)]
-    embed = STYLE.embeddings(config, token, None, STYLE.target_scale)
-    return Stack(embed, layers, STYLE.last(config), drop=config.decoder_layerdrop)
+    embed = style.embeddings(config, token, None, style.target_scale)
+    return Stack(embed, layers, style.last(config), drop=config.decoder_layerdrop)
 
 
 def build(config: BigBirdPegasusConfig) -> EncoderDecoder:

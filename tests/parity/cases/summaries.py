@@ -1,4 +1,4 @@
-"""Relatives of BART for summaries: MVP and BigBird-Pegasus."""
+"""Relatives of BART for summaries: MVP, BigBird-Pegasus and Pegasus-X."""
 
 from __future__ import annotations
 
@@ -20,4 +20,10 @@ CASES = (
                                          scale_embedding=False), BART_ENDS, absolute=True),
     Case("bigbird-pegasus-source-as-target", partial(bart, "BigBirdPegasus", attention_type="original_full"), READERS,
          absolute=True, extra=ended),
+    # The reference shows weights and the last states of its encoder in another form.
+    Case("pegasus-x", partial(bart, "PegasusX", block_size=4, num_global_tokens=3), BART_ENDS[:2], absolute=True,
+         left_out=("encoder_attentions", "encoder_hidden_states")),
+    Case("pegasus-x-even", partial(bart, "PegasusX", block_size=3, num_global_tokens=2, stagger_local_blocks=False,
+                                   scale_embedding=False, tie_word_embeddings=False), BART_ENDS[1:2], absolute=True,
+         left_out=("encoder_attentions", "encoder_hidden_states"), loss=False),
 )  # fmt: skip

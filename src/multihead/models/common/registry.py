@@ -214,6 +214,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "openai_privacy_filter": Entry("privacy_filter", "OpenAIPrivacyFilter"),
     "opt": Entry("opt", "OPT"),
     "pegasus": Entry("pegasus", "Pegasus"),
+    "pegasus_x": Entry("pegasus_x", "PegasusX"),
     "persimmon": Entry("persimmon", "Persimmon"),
     "phi": Entry("phi", "Phi"),
     "phi3": Entry("phi3", "Phi3", layouts=(("gguf", "phi3"),)),
