@@ -397,7 +397,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     def _with_balance(self, fields: dict[str, Any], capture: OutputCapture) -> dict[str, Any]:
         """Return output fields with the load-balancing loss, if the family has one and scores of experts are shown."""
-        weight = getattr(self.config, "router_aux_loss_coef", None)
+        # declared, since an entry that a family does not read is none
+        weight = self.config.router_aux_loss_coef if hasattr(type(self.config), "router_aux_loss_coef") else None
         if not capture.routers or weight is None or self._is_headless:
             return fields
         aux, loss = losses.load_balance(capture.routers, self.config.num_experts_per_tok), fields.get("loss")

@@ -290,7 +290,7 @@ def objective_of(model: Any, smoothing: float = 0.0) -> Objective | None:
 
 def balances_experts(config: Any) -> bool:
     """Return True if a language model's loss has a part that balances the load of experts over a whole batch."""
-    return bool(getattr(config, "output_router_logits", False)) and hasattr(config, "router_aux_loss_coef")
+    return bool(getattr(config, "output_router_logits", False)) and hasattr(type(config), "router_aux_loss_coef")
 
 
 def labeled_tokens(batch: Sequence[Example], device: torch.device) -> SelectedTokens:
