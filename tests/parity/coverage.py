@@ -24,7 +24,7 @@ REASONS: Mapping[str, str] = {
         aria_text axk1 axk2 beam blt canine cohere_compass_text cpmant deepseek_v32
         deepseek_v4 diffllama doge dots3_note dots3_note_text esmc falcon_mamba flaubert fsmt funnel gemma4_assistant
         gemma4_unified_assistant glm_moe_dsa gpt-sw3 granite_swa granitemoe_swa hrm_text hy_v4 ibert inkling2_text
-        inkling_text jamba kimi_linear lfm3 llama4_text longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra
+        inkling_text jamba kimi_linear lfm3 longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra
         neomme nllb-moe nystromformer olmo_hybrid phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
         recurrent_gemma reformer roc_bert rwkv t5gemma2 ultrabert ultravbert xlstm yoso zamba zamba2 zaya
         """.split(),
@@ -52,7 +52,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         aria cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next hunyuan_vl
-        inkling2 inkling_mm_model kosmos-2 kosmos-2.5 lfm3_vl llama4 minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl
+        inkling2 inkling_mm_model kosmos-2 kosmos-2.5 lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl
         mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
         """.split(),
         LATER,

@@ -41,6 +41,11 @@ LATENT = {
     "kv_lora_rank": 20, "q_lora_rank": 28, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 14,
     "num_key_value_heads": 4, "head_dim": 6, "first_k_dense_replace": 3,
 }  # fmt: skip
+LLAMA4 = {
+    "intermediate_size_mlp": 40, "num_local_experts": 4, "attention_chunk_size": 4, "no_rope_layers": [1, 0, 1],
+    "moe_layers": [0, 2], "floor_scale": 3,
+}  # fmt: skip
+WIDE = {"intermediate_size": 64, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16}
 WHOLES = (
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
     Whole("cohere2_vision", text=WINDOWS),
@@ -64,6 +69,7 @@ WHOLES = (
     Whole("idefics2"),
     Whole("idefics3"),
     Whole("internvl"),
+    Whole("llama4", text=LLAMA4, vision=WIDE),
     Whole("llava"),
     Whole("llava", text_name="gemma", outer={"tie_word_embeddings": False}),
     Whole("llava_next"),

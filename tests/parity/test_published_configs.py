@@ -35,6 +35,7 @@ def test_a_published_config_is_all_known_and_makes_the_model_that_the_reference_
         mine = multihead.AutoModel.from_config(config)
         theirs = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
         theirs = theirs.language_model if today["model_type"] in WRAPPERS else theirs
+        theirs = theirs.model if name == "llama-4-scout" else theirs  # whose Auto class keeps its scores
     computed = "embed_positions.weight" if name in TABLES else "-"
     expected = sum(p.numel() for n, p in theirs.named_parameters() if not n.endswith(computed))
     expected += sum(b.numel() for n, b in theirs.named_buffers() if n.endswith(BUFFERS))

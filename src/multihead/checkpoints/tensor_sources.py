@@ -303,6 +303,32 @@ class SlicePart(Slice):
 
 
 @dataclass(frozen=True)
+class ColumnPart(Slice):
+    """Columns of a slice of a stacked tensor (count, in, columns); ours are its transpose (Llama 4's experts).
+
+    Args:
+        sizes: columns of each part. index: which part this is.
+    """
+
+    sizes: tuple[int, ...] = ()
+    index: int = 0
+
+    @property
+    def by_rows(self) -> bool:
+        return False
+
+    def read(self, *stored: Tensor) -> Tensor:
+        if stored[0].ndim != 3 or stored[0].shape[0] != self.count or stored[0].shape[2] != sum(self.sizes):
+            return stored[0]  # reported with its shape
+        return stored[0][self.number].split(self.sizes, 1)[self.index].T
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        stored = ours.new_zeros(self.count, ours.shape[1], sum(self.sizes)) if stored is None else stored
+        stored[self.number].split(self.sizes, 1)[self.index].copy_(ours.T)
+        return stored
+
+
+@dataclass(frozen=True)
 class RowBlock(Slice):
     """Rows of a matrix that holds those of all experts one after the other (DBRX).
 

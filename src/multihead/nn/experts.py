@@ -187,6 +187,22 @@ class LatentExperts(RoutedExperts):
         return self.widen(self.mix(self.narrow(x), *self.route(x)))
 
 
+class ScaledInputExperts(RoutedExperts):
+    """Routed experts whose weights scale what an expert reads, not what it gives (Llama 4)."""
+
+    def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        order = chosen.flatten().argsort(stable=True)  # (tokens * chosen,): choices by expert
+        counts: Sequence[int] = torch.bincount(chosen.flatten(), minlength=self.count).tolist()
+        out = torch.zeros_like(x)
+        for expert, places in enumerate(order.split(counts)):  # places: (choices of this expert,)
+            if places.shape[0]:
+                tokens = places // chosen.shape[1]  # the token of each choice
+                # (choices of this expert, width)
+                given = self.experts((x[tokens] * weights.flatten()[places][:, None]).to(x.dtype), expert)
+                out = out.index_add(0, tokens, given)
+        return out
+
+
 class Biased(nn.Module):
     """A step with a bias on its result (JetMoE)."""
 
@@ -241,6 +257,16 @@ def top_k_softmax(chosen: int) -> Rule:
     def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
         top, experts = scores.topk(chosen, -1)  # (tokens, chosen) each
         return top.softmax(-1), experts
+
+    return rule
+
+
+def top_k_sigmoid(chosen: int) -> Rule:
+    """Top-k of the scores, then a sigmoid of each, in the scores' precision (Llama 4)."""
+
+    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
+        top, experts = scores.topk(chosen, -1)  # (tokens, chosen) each
+        return top.float().sigmoid().to(scores.dtype), experts
 
     return rule
 

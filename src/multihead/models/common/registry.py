@@ -170,6 +170,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "jamba": Entry("jamba", "Jamba"),
     "lfm3": Entry("lfm2", "Lfm3", "LFM3"),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
+    "llama4_text": Entry("llama4", "Llama4", others=(("Llama4TextConfig", "Config"), ("Llama4TextModel", "Model"))),
     "longformer": Entry("longformer", "Longformer"),
     "longt5": Entry("longt5", "LongT5"),
     "luke": Entry("luke", "Luke"),
