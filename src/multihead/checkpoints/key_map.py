@@ -43,7 +43,8 @@ class KeyMap:
         computed: (pattern, function of rows and columns) pairs: ignored tables that are computed here instead.
         renamed: (pattern, replacement) pairs that bring old names to current ones, before any look-up.
         split_fused: (pattern, replacements) pairs: a file's tensor that concatenates several current ones. Where the
-            replacements hold `#`, it stacks such tensors, and `#` is the number of each (experts).
+            replacements hold `#`, it stacks such tensors, and `#` is the number of each (experts). Rows of separate
+            experts give such pairs themselves: files may keep a layer's experts in two stacks.
         first: the number that stored names give to the first layer.
         aliases: (key, other name) pairs: one tensor under two names; either is read, both are written.
         fallback_names: (our path, stored name) pairs: where a file keeps the only copy of tied weights instead.
@@ -202,18 +203,34 @@ class KeyMap:
 
     def _split_parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the stored tensors, fused ones as views of their parts."""
-        if not self.split_fused:
+        fused = [*self.split_fused, *self._stacks_of_experts()]
+        if not any(re.search(pattern, name) for name in stored for pattern, _ in fused):
             return stored
         out: dict[str, Tensor] = {}
         for name, tensor in stored.items():
-            names = next(
-                ([re.sub(p, new, name) for new in to] for p, to in self.split_fused if re.search(p, name)), [name]
-            )
+            names = next(([re.sub(p, new, name) for new in to] for p, to in fused if re.search(p, name)), [name])
             stacked = "#" in names[0]
+            if tensor.ndim <= stacked or tensor.shape[stacked] < len(names):
+                names, stacked = [name], False  # reported under its own name
             for number, one in enumerate(tensor.unbind() if stacked else [tensor]):
                 own = [each.replace("#", str(number)) for each in names] if stacked else names
                 out.update(zip(own, one.chunk(len(own)) if len(own) > 1 else [one], strict=True))
         return out
+
+    def _stacks_of_experts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return pairs as in `split_fused` for stacks of experts that this table has one by one."""
+        found: list[tuple[str, tuple[str, ...]]] = []
+        experts = {ours: row for ours, row in self.rows.items() if ".experts.*." in ours and isinstance(row, str)}
+        for ours, row in experts.items():
+            stem, _, part = ours.rpartition(".")
+            names, stack = [row], f"{part}_proj"
+            if f"{stem}.gate" in experts and part in ("gate", "up"):
+                names, stack = [experts[f"{stem}.gate"], experts[f"{stem}.up"]], "gate_up_proj"
+            ends = [f".experts.#.{name.rpartition('.')[2]}" for name in names]
+            for pattern, leaf in ((rf"\.experts\.{stack}$", ".weight"), (rf"\.experts\.{stack}_bias$", ".bias")):
+                pair = (pattern, tuple(end + leaf for end in ends))
+                found += [pair] if pair not in found else []
+        return found
 
     def _check_computed(self, stored: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
         for pattern, table in self.computed:

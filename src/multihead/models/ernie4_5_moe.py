@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
@@ -89,7 +89,8 @@ def keys(config: Ernie4_5_MoeConfig) -> KeyMap:
     count = config.moe_num_experts
     bias = Shaped("layers.*.mlp.moe_statics.e_score_correction_bias", (count,), (1, count))
     table = llama.keys(config, {**rows, **turned, f"{stem}.rule.correction": bias})
-    return without_mtp(table)
+    # the reference's own name
+    return without_mtp(replace(table, renamed=((r"\.gate\.moe_statics\.", ".moe_statics."),)))
 
 
 def generate(config: Ernie4_5_MoeConfig, backbone: Stack) -> Head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -88,7 +88,9 @@ def build(config: ExaoneMoeConfig) -> Stack:
 
 def keys(config: ExaoneMoeConfig) -> KeyMap:
     correction = {f"{ROUTED}.rule.correction": "layers.*.mlp.e_score_correction_bias"}
-    return without_mtp(llama.keys(config, {**qwen3.NORMS, **expert_rows(), **correction}))
+    table = llama.keys(config, {**qwen3.NORMS, **expert_rows(), **correction})
+    renamed = ((r"\.gate\.e_score_correction_bias$", ".e_score_correction_bias"),)  # the reference's own name
+    return without_mtp(replace(table, renamed=renamed))
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

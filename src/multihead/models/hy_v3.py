@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -59,10 +59,17 @@ def build(config: HYV3Config) -> Stack:
     return llama.decoder(config, layer)
 
 
+RENAMED = (  # the reference's own names
+    (r"\.mlp\.gate\.", ".mlp.router.gate."),
+    (r"\.mlp\.e_score_correction_bias$", ".mlp.expert_bias"),
+    (r"\.mlp\.shared_experts\.", ".mlp.shared_mlp."),
+)
+
+
 def keys(config: HYV3Config) -> KeyMap:
     correction = {f"{ROUTED}.rule.correction": "layers.*.mlp.expert_bias"}
     rows = {**qwen3.NORMS, **expert_rows(shared="shared_mlp", router="router.gate"), **correction}
-    return without_later_layers(config, llama.keys(config, rows))
+    return without_later_layers(config, replace(llama.keys(config, rows), renamed=RENAMED))
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -129,11 +129,7 @@ def keys(config: JambaConfig) -> KeyMap:
         "layers.*.ffn.step.router": f"{ffn}.router",
         "norm": "final_layernorm",
     }
-    stacked = (
-        (r"(feed_forward\.experts)\.gate_up_proj$", (r"\1.#.gate_proj.weight", r"\1.#.up_proj.weight")),
-        (r"(feed_forward\.experts)\.down_proj$", (r"\1.#.down_proj.weight",)),
-    )
-    return replace(llama.keys(config, own), split_fused=stacked)
+    return llama.keys(config, own)
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}

@@ -153,10 +153,13 @@ def keys(config: Any) -> KeyMap:
     }
     table = deepseek.keys(config)
     renamed = (  # the reference writes feed-forwards without experts as those with them
+        (r"\.self_attn\.forget_gate\.", ".self_attn."),
         (r"\.mlp\.(?=experts|shared_experts|gate\.)", ".block_sparse_moe."),
         (r"\.block_sparse_moe\.(?=(?:gate|up|down)_proj\.)", ".mlp."),
     )
-    return replace(table, rows={**table.rows, **rows}, renamed=renamed)
+    convolutions = tuple(rf"\1.{part}_conv1d.weight" for part in "qkv")
+    fused = ((r"(\.self_attn)\.conv1d\.weight$", convolutions),)
+    return replace(table, rows={**table.rows, **rows}, renamed=renamed, split_fused=fused)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(

@@ -194,7 +194,11 @@ def keys_laguna(config: LagunaConfig) -> KeyMap:
         f"{ROUTED}.rule.correction": "layers.*.mlp.experts.e_score_correction_bias",
         "layers.*.attention.step.gate": "layers.*.self_attn.g_proj",
     }
-    return llama.keys(config, rows)
+    renamed = (  # the reference's own names
+        (r"\.gate\.e_score_correction_bias$", ".experts.e_score_correction_bias"),
+        (r"\.shared_experts\.", ".shared_expert."),
+    )
+    return replace(llama.keys(config, rows), renamed=renamed)
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

@@ -251,11 +251,7 @@ def keys(config: ConvolutionConfig) -> KeyMap:
         "layers.*.ffn.step.rule.correction": f"{ffn}.expert_bias",
         "norm": "embedding_norm",
     }
-    stacked = (
-        (r"(feed_forward\.experts)\.gate_up_proj$", (r"\1.#.w1.weight", r"\1.#.w3.weight")),
-        (r"(feed_forward\.experts)\.down_proj$", (r"\1.#.w2.weight",)),
-    )
-    return replace(llama.keys(config, own), split_fused=stacked)
+    return llama.keys(config, own)
 
 
 HEADS = {"Model": None, "ForCausalLM": llama.generate}

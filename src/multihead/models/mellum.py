@@ -181,13 +181,19 @@ def keys(config: MellumConfig) -> KeyMap:
 
 def keys_flint(config: FlintConfig) -> KeyMap:
     sinks = {"layers.*.attention.step.sinks": "layers.*.self_attn.softmax_offset"}
-    return llama.keys(config, {**qwen3.NORMS, **expert_rows(shared="shared_expert"), **sinks})
+    table = llama.keys(config, {**qwen3.NORMS, **expert_rows(shared="shared_expert"), **sinks})
+    return replace(table, renamed=((r"\.self_attn\.sinks$", ".self_attn.softmax_offset"),))  # the reference's own name
 
 
 def keys_kolibri(config: Kolibri1Config) -> KeyMap:
     norms = {"layers.*.attention.out": "layers.*.post_attn_norm", "layers.*.ffn.out": "layers.*.post_ffn_norm"}
     correction = {"layers.*.ffn.step.routed.rule.correction": "layers.*.moe.router.expert_bias"}
-    return llama.keys(config, {**qwen3.NORMS, **expert_rows(), **norms, **correction})
+    renamed = (  # the reference's own names
+        (r"\.post_self_attn_layernorm\.", ".post_attn_norm."),
+        (r"\.post_mlp_layernorm\.", ".post_ffn_norm."),
+        (r"\.mlp\.gate\.e_score_correction_bias$", ".moe.router.expert_bias"),
+    )
+    return replace(llama.keys(config, {**qwen3.NORMS, **expert_rows(), **norms, **correction}), renamed=renamed)
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -113,7 +113,8 @@ def build(config: MiMoV2FlashConfig) -> Stack:
 def keys(config: MiMoV2FlashConfig) -> KeyMap:
     rows: dict[str, str | Source] = {**routed_rows(), **deepseek.correction_rows(ALONE)}
     rows["layers.*.attention.step.sinks"] = "layers.*.self_attn.attention_sink_bias"
-    return without_mtp(llama.keys(config, rows))
+    renamed = ((r"\.self_attn\.sinks$", ".self_attn.attention_sink_bias"),)  # the reference's own name
+    return without_mtp(replace(llama.keys(config, rows), renamed=renamed))
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

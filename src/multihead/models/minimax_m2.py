@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -79,7 +79,7 @@ def build(config: MiniMaxM2Config) -> Stack:
 def keys(config: Any) -> KeyMap:
     rows = {**olmo2.HEAD_NORMS, **mixtral.EXPERTS}
     rows["layers.*.ffn.step.rule.correction"] = "layers.*.block_sparse_moe.e_score_correction_bias"
-    return llama.keys(config, rows, DENSE)
+    return replace(llama.keys(config, rows, DENSE), renamed=mixtral.RENAMED)
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap, Rows
 from ..config import Copies, Size
@@ -20,6 +20,7 @@ EXPERTS: Rows = {
     **{f"{ALONE}.experts.*.{n}": f"{MOE}.experts.*.{w}" for n, w in (("gate", "w1"), ("up", "w3"), ("down", "w2"))},
     f"{ALONE}.router": f"{MOE}.gate",
 }
+RENAMED = ((r"(layers\.\d+)\.mlp\.", r"\1.block_sparse_moe."),)  # the reference's own names
 
 
 @dataclass(kw_only=True)
@@ -52,8 +53,8 @@ def build(config: MixtralConfig) -> Stack:
     return llama.decoder(config, layer)
 
 
-def keys(config: MixtralConfig) -> KeyMap:
-    return llama.keys(config, EXPERTS, DENSE)
+def keys(config: Any) -> KeyMap:
+    return replace(llama.keys(config, EXPERTS, DENSE), renamed=RENAMED)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)

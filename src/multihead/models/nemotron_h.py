@@ -196,8 +196,7 @@ def keys(config: NemotronHConfig) -> KeyMap:
         f"{step}.routed.widen": f"{theirs}.fc2_latent_proj",
         "norm": "norm_f",
     }
-    stacked = tuple((rf"(mixer\.experts)\.{name}_proj$", (rf"\1.#.{name}_proj.weight",)) for name in ("up", "down"))
-    return KeyMap(rows, "backbone.", prefixes=("model.",), ignored=(r"^mtp\.",), split_fused=stacked)
+    return KeyMap(rows, "backbone.", prefixes=("model.",), ignored=(r"^mtp\.",))
 
 
 ARCHITECTURE = Architecture(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -17,7 +17,7 @@ from ..nn.positions import Rotary, rotary
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import gptj, llama, mixtral
-from .common.experts import DENSE, routed
+from .common.experts import routed
 
 
 @dataclass(kw_only=True)
@@ -78,7 +78,9 @@ def build(config: PhimoeConfig) -> Stack:
 
 
 def keys(config: PhimoeConfig) -> KeyMap:
-    return llama.keys(config, mixtral.EXPERTS, DENSE)
+    table = mixtral.keys(config)
+    router = (r"\.mlp\.router\.", ".block_sparse_moe.gate.")  # the reference's own name
+    return replace(table, renamed=(router, *table.renamed))
 
 
 def generate(config: PhimoeConfig, backbone: Stack) -> Head:

@@ -154,8 +154,7 @@ def table(config: Any, projections: Rows, experts: bool) -> KeyMap:
         f"{DELTA}.output": f"{STORED}.out_proj",
         **(qwen_moe.shared_rows() if experts else {}),
     }
-    found = llama.keys(config, rows)
-    return without_mtp(replace(found, split_fused=qwen_moe.STACKED if experts else ()))
+    return without_mtp(llama.keys(config, rows))
 
 
 def keys(config: Any, experts: bool = False) -> KeyMap:

@@ -121,13 +121,6 @@ def build3(config: Qwen3MoeConfig) -> Stack:
     return llama.decoder(config, layer)
 
 
-# Files that keep all experts of a layer in two tensors.
-STACKED = (
-    (r"\.experts\.gate_up_proj$", (".experts.#.gate_proj.weight", ".experts.#.up_proj.weight")),
-    (r"\.experts\.down_proj$", (".experts.#.down_proj.weight",)),
-)
-
-
 def rows(ours: str) -> Rows:
     """Return the key map rows of the routed experts at `ours`."""
     each = {f"{ours}.experts.*.{n}": f"layers.*.mlp.experts.*.{n}_proj" for n in ("gate", "up", "down")}
