@@ -21,7 +21,7 @@ PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        aria_text axk1 axk2 beam blt canine cohere_compass_text cpmant deepseek_v32
+        aria_text axk1 axk2 beam blt cohere_compass_text cpmant deepseek_v32
         deepseek_v4 diffllama doge dots3_note dots3_note_text esmc falcon_mamba flaubert fsmt funnel gemma4_assistant
         gemma4_unified_assistant glm_moe_dsa gpt-sw3 granite_swa granitemoe_swa hrm_text hy_v4 ibert inkling2_text
         inkling_text jamba kimi_linear lfm3 longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra

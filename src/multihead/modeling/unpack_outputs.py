@@ -38,8 +38,11 @@ def pack_token_lists(texts: Sequence[Sequence[int]], device: torch.device) -> tu
 def pad_attentions(texts: list[Tensor], queries: Layout, keys: Layout | None = None) -> Tensor:
     """Pad attentions of each sequence, (heads, queries, keys), to one (batch, heads, length, length) with zeros.
 
-    Cached keys come before those of this pass.
+    Cached keys come before those of this pass. Sequences of another length than their texts' are padded on the right.
     """
+    if keys is None and any(x.shape[1] != length for x, length in zip(texts, queries.runs.lengths, strict=True)):
+        layout = SequenceLayout.packed(tuple(x.shape[1] for x in texts))
+        queries = Layout.of(layout.padded(texts[0].device)[1], (len(texts), layout.longest))
     sources = keys or queries
     past = max(x.shape[2] - length for x, length in zip(texts, sources.runs.lengths, strict=True))
     shape = (queries.shape[0], texts[0].shape[0], queries.shape[1], sources.shape[1] + past)

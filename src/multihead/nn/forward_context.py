@@ -24,12 +24,12 @@ class OutputCapture:
     """Collects intermediate results that a caller asked for; a field of None is not collected.
 
     Args:
-        hidden: hidden states (tokens, width), one a layer and the last.
+        hidden: hidden states (tokens, width), one a layer and the last; `ShorterStates` of pooled sequences.
         attentions, cross_attentions: for each layer a list of (heads, queries, keys), one a sequence.
         routers: scores of the experts (tokens, experts), one a router.
     """
 
-    hidden: list[Tensor] | None = None
+    hidden: list[Any] | None = None
     attentions: list[list[Tensor]] | None = None
     cross_attentions: list[list[Tensor]] | None = None
     routers: list[Tensor] | None = None

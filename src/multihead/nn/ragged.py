@@ -12,6 +12,23 @@ from ..kernels.ragged import SequenceLayout
 
 
 @dataclass(frozen=True)
+class ShorterStates:
+    """States of sequences that are not as long as their texts.
+
+    Args:
+        states: (positions, width). runs: the positions of each sequence.
+    """
+
+    states: Tensor
+    runs: SequenceLayout
+
+    def padded(self) -> Tensor:
+        """Return the states (batch, longest, width), zero at padding on the right."""
+        rows, real = self.runs.padded(self.states.device)  # (batch, longest) each
+        return self.states[rows] * real[..., None]
+
+
+@dataclass(frozen=True)
 class Layout:
     """Positions of the real tokens in a padded batch.
 
@@ -65,8 +82,10 @@ class Layout:
         # `rows` ascend, so the packed row of a cell is the number of rows before it.
         return torch.searchsorted(self.rows, cells).clamp(max=max(self.rows.shape[0] - 1, 0))
 
-    def unpack(self, tokens: Tensor) -> Tensor:
+    def unpack(self, tokens: Tensor | ShorterStates) -> Tensor:
         """Unpack (tokens, ...) to (batch, length, ...), zero at padding."""
+        if isinstance(tokens, ShorterStates):
+            return tokens.padded()
         if self.rows is not None:
             flat = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])  # (batch * length, ...)
             tokens = flat.index_copy(0, self.rows, tokens)

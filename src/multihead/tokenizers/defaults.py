@@ -41,6 +41,9 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
         bos="<s>", eos="</s>", unk="<unk>", sep="[SEP]", pad="<pad>", cls="[CLS]", mask="[MASK]"
     ),
     "BlenderbotSmall": tokens(bos="__start__", eos="__end__", unk="__unk__", pad="__null__"),
+    "Canine": tokens(
+        bos="\ue000", eos="\ue001", sep="\ue001", pad="\0", cls="\ue000", mask="\ue003"
+    ),
     "Cohere": tokens(
         bos="<BOS_TOKEN>", eos="<|END_OF_TURN_TOKEN|>", unk="<UNK>", sep="<SEP>", pad="<PAD>", cls="<CLS>",
         mask="<MASK_TOKEN>",
@@ -74,6 +77,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # all else
                     TYPED),
     **dict.fromkeys(("CodeLlama", "Cohere", "Gemma", "Llama"), LEFT),
     **dict.fromkeys(("Deberta", "DebertaV2"), TYPES_LAST),
+    "Canine": {**TYPES_LAST, "model_max_length": 2048},
     "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
     "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
     "MBart": {"legacy_behaviour": True},

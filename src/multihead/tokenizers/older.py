@@ -74,6 +74,8 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> BuiltTok
         kinds.append((model.name, table, lambda build: build(spm.read(model), settings)))
     if stem == "ByT5":  # whose vocabulary is the bytes
         return recipes.byt5(settings)
+    if stem == "Canine":  # whose vocabulary is Unicode
+        return recipes.canine(settings)
     for _, table, build in kinds:
         if stem in table:
             return build(table[stem])

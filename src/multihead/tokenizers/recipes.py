@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from . import bytepairs, pieces, translators, wordpieces
 from .bytepairs import byt5
+from .characters import canine
 from .parts import BuiltTokenizer, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
@@ -17,7 +18,7 @@ from .translators import m2m100, marian_sides
 from .wordpieces import wordpiece
 
 __all__ = [
-    "BPES", "FAMILIES", "LINES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "m2m100", "marian_sides",
+    "BPES", "FAMILIES", "LINES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "canine", "m2m100", "marian_sides",
     "marian_small", "merges_of", "wordpiece",
 ]  # fmt: skip
 
@@ -34,6 +35,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "blenderbot": "Blenderbot",
     "blenderbot-small": "BlenderbotSmall",
     "camembert": "Camembert",
+    "canine": "Canine",
     "codegen": "CodeGen",
     "cohere": "Cohere",
     "cohere2": "Cohere",

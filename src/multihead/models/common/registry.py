@@ -62,6 +62,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "bigbird_pegasus": Entry("bigbird_pegasus", "BigBirdPegasus"),
     "bloom": Entry("bloom", "Bloom"),
     "camembert": Entry("roberta", "Camembert", "CAMEMBERT"),
+    "canine": Entry("canine", "Canine"),
     "chatglm": Entry("chatglm", "ChatGLM", others=(("ChatGLMForConditionalGeneration", "ForCausalLM"),)),
     "codegen": Entry("codegen", "CodeGen"),
     "cohere": Entry("cohere", "Cohere"),
