@@ -77,6 +77,13 @@ class FlatOrZero(Flat):
 
 
 @dataclass(frozen=True)
+class OrZero(Source):
+    """A tensor that some checkpoints lack; the default is zero."""
+
+    default_if_missing: ClassVar[float | None] = 0.0
+
+
+@dataclass(frozen=True)
 class Shaped(Source):
     """A tensor stored with other axes, such as a matrix whose rows are (heads, width) pairs.
 

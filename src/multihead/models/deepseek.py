@@ -186,7 +186,11 @@ def experts(config: Any, rule: Callable[[Any], Rule]) -> nn.Module:
 
 
 def attention(
-    config: Any, positions: Positions, scale: float | None = None, kind: type[LatentAttention] = LatentAttention
+    config: Any,
+    positions: Positions,
+    scale: float | None = None,
+    kind: type[LatentAttention] = LatentAttention,
+    **changes: Any,
 ) -> LatentAttention:
     return kind(
         config.hidden_size,
@@ -201,6 +205,7 @@ def attention(
         causal=True,
         scale=scale,
         dropout=config.attention_dropout,
+        **changes,
     )
 
 

@@ -42,6 +42,7 @@ class Entry:
 FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "afmoe": Entry("laguna", "Afmoe", "AFMOE"),
     "albert": Entry("albert", "Albert"),
+    "axk1": Entry("axk1", "AXK1"),
     "baichuan": Entry("baichuan", "Baichuan"),
     "bailing_hybrid": Entry("bailing_hybrid", "BailingHybrid"),
     "bamba": Entry("bamba", "Bamba"),
@@ -77,6 +78,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "deberta-v2": Entry("deberta_v2", "DebertaV2"),
     "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
+    "deepseek_v32": Entry("deepseek_sparse", "DeepseekV32", "V32"),
     "diffllama": Entry("diffllama", "DiffLlama"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "dpr": Entry("dpr", "DPR"),
@@ -132,6 +134,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "glm4_moe": Entry("glm_moe", "Glm4Moe", "GLM4_MOE"),
     "glm4_moe_lite": Entry("deepseek", "Glm4MoeLite", "GLM4_MOE_LITE"),
     "gpt-sw3": Entry("gpt2", "GPT2"),
+    "glm_moe_dsa": Entry("deepseek_sparse", "GlmMoeDsa", "GLM"),
     "gpt2": Entry("gpt2", "GPT2", layouts=(("gguf", "gpt2"),)),
     "gpt_bigcode": Entry("gpt2", "GPTBigCode", "BIGCODE"),
     "gpt_neo": Entry("gpt_neo", "GPTNeo"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import UnsupportedConfig
+from ...kernels.backend import Bias
+from ...kernels.ragged import AttentionMask
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
 from ..norms import RMSNorm
 from ..weights import Linear
 from .attention import Attention
+from .indexer import Selection, chosen_rows, hiding
 
 
 class LowRank(nn.Module):
@@ -26,7 +32,11 @@ class LowRank(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.norm(self.down(x)))  # (tokens, width) to (tokens, rank) to (tokens, out)
+        return self.up(self.narrow(x))  # (tokens, out)
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """Map (tokens, width) to the low-rank factor (tokens, rank)."""
+        return self.norm(self.down(x))
 
 
 class LatentAttention(Attention):
@@ -36,6 +46,7 @@ class LatentAttention(Attention):
         query_rank: of the queries' own factors, None for a full matrix. rank: of the latent.
         plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
         value_width: of a head's values.
+        selection: chooses the keys that each query sees, and has its own keys in the cache; None for all.
     """
 
     unpacked: ClassVar = ("k", "v")  # their matrices are read, too
@@ -51,6 +62,7 @@ class LatentAttention(Attention):
         turned: int,
         value_width: int,
         bias: bool,
+        selection: Selection | None = None,
         **options: Any,
     ) -> None:
         each = plain + turned
@@ -65,32 +77,57 @@ class LatentAttention(Attention):
         # One product gives the latent vector and the rotated key: (tokens, rank + turned).
         self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
+        if selection is not None and query_rank is None:
+            raise UnsupportedConfig("Keys are chosen by the queries' low-rank factor, and there is none.")
+        self.selection = selection
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         # (tokens, heads, plain), (tokens, heads, turned)
-        q = self._split(self.q(x))  # (tokens, heads, plain + turned)
+        low: Any = self.q  # a `LowRank` where keys are chosen
+        narrow = None if self.selection is None else low.narrow(x)  # (tokens, query rank)
+        q = self._split(self.q(x) if narrow is None else low.up(narrow))  # (tokens, heads, plain + turned)
         q = q if self.query_scale is None else self.query_scale(q, context)
         plain, turning = q.split((self.plain, self.turned), -1)
         latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
         # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
         turning, key = self.positions.rotate(turning, key[:, None], context)
         latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
+        if self.selection is not None:
+            index = self.selection.keys(x, context)  # (tokens, 1, index width)
+            key = key if index is None else torch.cat([key, index], -1)
         if memory is not None:
-            latent, key, runs = memory.extend(latent, key, context)  # (rows, 1, rank), (rows, 1, turned)
-        attention_mask = context.attention_mask(runs, causal=self.causal, window=self.window)
+            latent, key, runs = memory.extend(latent, key, context)  # (rows, 1, rank), (rows, 1, turned + index width)
+        attention_mask, bias = context.attention_mask(runs, causal=self.causal, window=self.window), None
+        if self.selection is not None and narrow is not None:
+            choose = partial(self.selection.choose, x, narrow)
+            latent, key, attention_mask, bias = self._choose(choose, latent, key, attention_mask, context)
         if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
             k, v = self._matrix(self.k), self._matrix(self.v)  # (heads, plain, rank), (heads, value width, rank)
             moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)  # (tokens, heads, rank + turned)
             keys = torch.cat([latent, key], -1)  # (rows, 1, rank + turned)
             # (tokens, heads, rank): the latent vectors are the values, too
-            mixed = self._mix(moved, keys, latent, attention_mask, None, context, context.capture.attentions)
+            mixed = self._mix(moved, keys, latent, attention_mask, bias, context, context.capture.attentions)
             return torch.einsum("thr,hvr->thv", mixed, v)  # (tokens, heads, value width)
         shared = latent[:, 0]  # (rows, rank)
         # (rows, heads, plain + turned)
         own = torch.cat([self.k(shared).unflatten(-1, (self.heads, -1)), key.expand(-1, self.heads, -1)], -1)
         values = self.v(shared).unflatten(-1, (self.heads, -1))  # (rows, heads, value width)
         q = torch.cat([plain, turning], -1)  # (tokens, heads, plain + turned)
-        return self._mix(q, own, values, attention_mask, None, context, context.capture.attentions)
+        return self._mix(q, own, values, attention_mask, bias, context, context.capture.attentions)
+
+    def _choose(
+        self, choose: Callable[..., Tensor | None], latent: Tensor, key: Tensor, attention_mask: AttentionMask,
+        context: ForwardContext,
+    ) -> tuple[Tensor, Tensor, AttentionMask, Bias | None]:  # fmt: skip
+        """Return latent vectors and rotated keys of the rows to read, their mask, and a bias that hides the others."""
+        key, index = key.split((self.turned, key.shape[-1] - self.turned), -1)
+        chosen = choose(index, attention_mask, context)  # (tokens, longest keys)
+        if chosen is None:
+            return latent, key, attention_mask, None
+        if attention_mask.queries.longest == 1 and context.capture.attentions is None:  # read the chosen rows alone
+            rows, attention_mask = chosen_rows(chosen, attention_mask)
+            return latent[rows], key[rows], attention_mask, None
+        return latent, key, attention_mask, hiding(chosen, attention_mask, latent.dtype)
 
     def _matrix(self, linear: nn.Module) -> Tensor:
         """Return the up-projection as (heads, channels, rank)."""

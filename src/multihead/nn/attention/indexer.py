@@ -1,0 +1,138 @@
+"""Sparse attention by an index (DeepSeek-V3.2, 2025): small learned scores choose the keys that a query sees."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...kernels.backend import Bias
+from ...kernels.ragged import AttentionMask, SequenceLayout
+from ..forward_context import ForwardContext
+from ..positions import Positions
+from ..weights import LayerNorm, Linear
+
+SCORES = 1 << 26  # scores of single heads that are held at once
+
+
+class Selection(nn.Module):
+    """The keys that each query sees, as a layer before has chosen them (GLM-5, arXiv:2603.12201).
+
+    Args:
+        source: number of the layer that chooses.
+    """
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self.source = source
+
+    def keys(self, x: Tensor, context: ForwardContext) -> Tensor | None:
+        """Return what the cache keeps of each token for later choices, (tokens, 1, index width); None for nothing."""
+        return None
+
+    def choose(
+        self, x: Tensor, narrow: Tensor, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
+    ) -> Tensor | None:
+        """Return which keys of its sequence each token may see, (tokens, longest keys); None for all.
+
+        Args:
+            x: states (tokens, width). narrow: the queries' low-rank factor (tokens, query rank).
+            keys: of all rows, (rows, 1, index width).
+        """
+        chosen: Tensor | None = context.shared(("selection", self.source))
+        return chosen
+
+
+class Indexer(Selection):
+    """Scores of all keys by a few small heads, of which the highest are chosen.
+
+    A score is the sum over the heads of relu(q . k), times a weight of the head that the query's state decides. The
+    choice has no gradient, so these parameters have none.
+
+    Args:
+        rank: of the queries' low-rank factor. head_width: of which the first channels are turned by `positions`.
+        chosen: keys of a query.
+    """
+
+    unpacked: ClassVar = ("q", "k", "weights")  # their numbers decide what is chosen
+
+    def __init__(
+        self, width: int, rank: int, *, heads: int, head_width: int, chosen: int, positions: Positions, source: int
+    ) -> None:
+        super().__init__(source)
+        self.q, self.k = Linear(rank, heads * head_width, bias=False), Linear(width, head_width, bias=False)
+        self.norm, self.weights = LayerNorm(head_width, 1e-6), Linear(width, heads, bias=False)
+        self.weights.widened = (torch.float16,)
+        self.heads, self.head_width, self.chosen, self.positions = heads, head_width, chosen, positions
+
+    @torch.no_grad()
+    def keys(self, x: Tensor, context: ForwardContext) -> Tensor:
+        return self._turned(self.norm(self.k(x))[:, None], context)
+
+    @torch.no_grad()
+    def choose(
+        self, x: Tensor, narrow: Tensor, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
+    ) -> Tensor | None:
+        seen = None
+        if attention_mask.keys.longest > self.chosen:
+            q = self._turned(self.q(narrow).unflatten(-1, (self.heads, -1)), context)  # (tokens, heads, index width)
+            weights = self.weights(x).float() * self.heads**-0.5  # (tokens, heads)
+            seen = self._best(q, weights, keys[:, 0], attention_mask)
+        context.share(("selection", self.source), seen, by_token=seen is not None)
+        return seen
+
+    def _turned(self, x: Tensor, context: ForwardContext) -> Tensor:
+        """Return (tokens, heads, index width), turned by the tokens' positions."""
+        return self.positions.rotate(x, x[:, :1], context)[0]
+
+    def _best(self, q: Tensor, weights: Tensor, keys: Tensor, attention_mask: AttentionMask) -> Tensor:
+        """Return the chosen keys, (tokens, longest keys)."""
+        queries, layout = attention_mask.queries, attention_mask.keys
+        seen = torch.ones(q.shape[0], layout.longest, dtype=torch.bool, device=q.device)
+        for sequence, (begin, count) in enumerate(zip(layout.begins, layout.lengths, strict=True)):
+            if count <= self.chosen:
+                continue
+            k = keys[begin : begin + count].float().t()  # (index width, keys)
+            mask = attention_mask.dense(sequence, q.device)  # (queries, keys)
+            first, tokens = queries.begins[sequence], queries.lengths[sequence]
+            step = max(1, SCORES // (self.heads * count))
+            for start in range(0, tokens, step):
+                part = slice(start, min(start + step, tokens))
+                rows = slice(first + part.start, first + part.stop)
+                each = torch.relu((q[rows].float() @ k) * self.head_width**-0.5)  # (queries, heads, keys)
+                scores = (weights[rows, None] @ each)[:, 0]  # (queries, keys)
+                scores = scores if mask is None else scores.masked_fill(~mask[part], -torch.inf)
+                best = scores.topk(self.chosen, -1).indices  # (queries, chosen)
+                seen[rows, :count] = torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
+        return seen
+
+
+def chosen_rows(chosen: Tensor, attention_mask: AttentionMask) -> tuple[Tensor, AttentionMask]:
+    """Return the rows of the keys that single queries see, end to end, and the mask of these rows.
+
+    Args:
+        chosen: (tokens, longest keys), a token of each sequence that has any.
+    """
+    queries, keys = attention_mask.queries, attention_mask.keys
+    each = [
+        chosen[token, :count].nonzero()[:, 0] + begin
+        if tokens
+        else torch.arange(begin, begin + count, device=chosen.device)
+        for token, tokens, begin, count in zip(queries.begins, queries.lengths, keys.begins, keys.lengths, strict=True)
+    ]  # (chosen rows of the sequence,) each
+    layout = SequenceLayout.packed(tuple(len(rows) for rows in each))
+    return torch.cat(each), AttentionMask(queries, layout)
+
+
+def hiding(chosen: Tensor, attention_mask: AttentionMask, dtype: torch.dtype) -> Bias:
+    """Return the bias that hides the keys that are not chosen; chosen: (tokens, longest keys)."""
+    queries, keys = attention_mask.queries, attention_mask.keys
+
+    def of(sequence: int) -> Tensor:
+        begin, tokens = queries.begins[sequence], queries.lengths[sequence]
+        seen = chosen[begin : begin + tokens, : keys.lengths[sequence]]  # (queries, keys)
+        # (1, queries, keys); the lowest finite number, since a row of minus infinity would give NaN
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)[None]
+
+    return of
