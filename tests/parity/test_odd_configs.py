@@ -239,3 +239,15 @@ def test_a_pooler_that_a_class_stores_and_does_not_read_is_saved_again(family, e
     assert without.new_weights == ()
     without.save_pretrained(tmp_path / "without")
     assert set(load_file(tmp_path / "without" / "model.safetensors")) == set(theirs)
+
+
+@pytest.mark.parametrize("family", ["Gte", "NomicBert", "JinaEmbeddingsV3"])
+def test_an_encoder_without_decoders_reads_both_ways_whatever_its_file_says(family, tmp_path):
+    config = getattr(transformers, f"{family}Config")(**SMALL)
+    alike(f"{family}Model", saved(f"{family}Model", config, tmp_path, is_decoder=True), tmp_path)
+
+
+@pytest.mark.parametrize("family", ["IBert", "LayoutLM", "Lilt", "MarkupLM"])
+def test_an_encoder_that_the_reference_never_makes_a_decoder_of_refuses_to_be_one(family):
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="is_decoder"):
+        getattr(multihead, f"{family}Config").read({"is_decoder": True})

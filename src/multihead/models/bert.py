@@ -52,18 +52,20 @@ class BertConfig(Config):
 def layer(config: Any, mixer: nn.Module | None = None, ffn: nn.Module | None = None, **changes: Any) -> Layer:
     """Build a post-norm layer; a decoder's may have cross-attention.
 
+    Only a config with a field `is_decoder` makes decoders: other families read both ways, whatever their files say.
+
     Args:
         mixer, ffn: what takes the place of attention and of the feed-forward. changes: those of the attention.
     """
     width, dropout = config.hidden_size, config.attention_probs_dropout_prob
-    usual = {"causal": getattr(config, "is_decoder", False), "dropout": dropout}
+    usual = {"causal": vars(config).get("is_decoder", False), "dropout": dropout}
 
     def step(module: nn.Module) -> Residual:
         return Residual(module, after=LayerNorm(width, config.layer_norm_eps), dropout=config.hidden_dropout_prob)
 
     own = step(mixer or Attention(width, config.num_attention_heads, **{**usual, **changes}))
     last = step(ffn or FeedForward(width, config.intermediate_size, config.hidden_act))
-    if not getattr(config, "add_cross_attention", False):
+    if not vars(config).get("add_cross_attention", False):
         return Layer(own, last)
     return CrossLayer(own, step(CrossAttention(width, config.num_attention_heads, dropout=dropout)), last)
 

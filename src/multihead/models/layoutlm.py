@@ -6,7 +6,7 @@ The input `bbox` (batch, length, 4) holds each token's left, upper, right and lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class LayoutLMConfig(bert.BertConfig):
     model_type = "layoutlm"
 
     max_2d_position_embeddings: Size = 1024
+    is_decoder: Literal[False] = False  # type: ignore[assignment]
 
 
 @dataclass(kw_only=True)
@@ -43,6 +44,7 @@ class LiltConfig(LayoutLMConfig):
     channel_shrink_ratio: Size = 4
 
     def check(self) -> None:
+        super().check()
         if self.hidden_size % 6:
             raise UnsupportedConfig(f"hidden_size {self.hidden_size} cannot be shared by six places.")
 

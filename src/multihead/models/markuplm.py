@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class MarkupLMConfig(bert.BertConfig):
     subs_pad_id: int = 1001
     xpath_unit_hidden_size: Size = 32
     max_depth: Size = 50
+    is_decoder: Literal[False] = False  # type: ignore[assignment]
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 
