@@ -61,7 +61,7 @@ INERT = frozenset(
     layernorm_variant n_positions save_step unk_token_id mask_token_id deterministic_flash_attn sparse_prediction
     sparse_pred_ignore_index initializer_cutoff_factor reference_compile repad_logits_with_grad untie_r bos_index
     unk_index mask_index embed_init_std id2lang lang2id
-    use_mems_train lang_id esmfold_config vocab_list n_ctx from_tf seq_length inference_runner max_batch_size
+    is_causal use_mems_train lang_id esmfold_config vocab_list n_ctx from_tf seq_length inference_runner max_batch_size
     max_sequence_length pad_key_length pre_allocate_kv_cache validate_runner_input output_projection
     bias_dropout_fusion masked_softmax_fusion offset_alibi skip_bias_add skip_bias_add_qkv init_config tokenizer_name
     verbose is_llama_config transformers.js_config cache_implementation model_max_length layer_switch

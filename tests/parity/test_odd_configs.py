@@ -251,3 +251,43 @@ def test_an_encoder_without_decoders_reads_both_ways_whatever_its_file_says(fami
 def test_an_encoder_that_the_reference_never_makes_a_decoder_of_refuses_to_be_one(family):
     with pytest.raises(multihead.errors.UnsupportedConfig, match="is_decoder"):
         getattr(multihead, f"{family}Config").read({"is_decoder": True})
+
+
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Phi3", "Olmo2"])
+def test_a_decoder_that_is_not_causal_reads_both_ways(family, tmp_path):
+    """Encoders of sentences are stored so, as gte-Qwen2."""
+    sizes = {k: v for k, v in LLAMA.items() if k != "head_dim" or family in ("Llama", "Qwen3", "Gemma")}
+    options = {"sliding_window": None} if family in ("Mistral", "Phi3") else {}
+    config = getattr(transformers, f"{family}Config")(**sizes, **options)
+    theirs = saved(f"{family}Model", config, tmp_path, is_causal=False)
+    mine = alike(f"{family}Model", theirs, tmp_path)
+    padded = {"input_ids": IDS.repeat(2, 1), "attention_mask": torch.ones(2, 13, dtype=torch.long)}
+    padded["attention_mask"][1, 5:] = 0
+    with torch.no_grad():
+        got, expected = mine(**padded)[0], theirs(**padded)[0]
+    close(got[1, :5], expected[1, :5], "states of a shorter text", 3e-5)
+    mine.save_pretrained(tmp_path / "saved")
+    alike(f"{family}Model", theirs, tmp_path / "saved")
+    with pytest.raises(multihead.errors.UnsupportedConfig, match=r"later ones|cannot"):
+        multihead.AutoModelForCausalLM.from_config(mine.config).generate(IDS, max_new_tokens=2)
+
+
+def test_windows_and_state_spaces_that_are_not_causal_are_refused():
+    for config in (multihead.Gemma3TextConfig, multihead.MambaConfig):
+        with pytest.raises(multihead.errors.UnsupportedConfig, match="is_causal"):
+            multihead.AutoModel.from_config(config.read({**LLAMA, "is_causal": False}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [("LlamaForCausalLM", "GraniteConfig"), ("BertModel", "JinaBertConfig"), ("LlamaModel", "Qwen2Config")],
+)
+def test_a_family_computes_no_file_of_one_derived_from_it(kind, config):
+    """Its multipliers, positions and windows would be left out in silence."""
+    with pytest.raises(multihead.errors.InvalidInput, match=f"not a {config}"):
+        getattr(multihead, kind)(getattr(multihead, config)())
+
+
+def test_a_family_computes_a_file_of_one_that_is_built_alike():
+    config = multihead.XLMRobertaConfig.read({**SMALL, "pad_token_id": 1})
+    assert multihead.RobertaModel(config).config is config

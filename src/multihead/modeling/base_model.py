@@ -25,8 +25,9 @@ from ..kernels.ops import fused_attention
 from ..kernels.ragged import SequenceLayout
 from ..kernels.torch.attention import attend
 from ..models.common.architecture import Architecture
+from ..models.common.both_ways import read_both_ways
 from ..models.common.multimodal import refuse_placeholders, without_media
-from ..models.common.registry import find_class
+from ..models.common.registry import architecture, find_class
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
@@ -64,7 +65,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.check_family()
-        if not isinstance(config, self.architecture.config):
+        if not self._computes(config):
             wanted = self.architecture.config.__name__
             raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
         build, keys = self.architecture.backbone_variants.get(
@@ -72,6 +73,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         )
         self.config = config
         self.backbone: Any = build(config)
+        read_both_ways(config, self.backbone)
         make = self.architecture.heads[self.head_suffix]
         self._head: Head | None = make(config, self.backbone) if make else None
         self.head: nn.Module | None = self._head.module if self._head else None
@@ -79,6 +81,14 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         self.attend: AttentionFunction = fused_attention
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
+
+    @classmethod
+    def _computes(cls, config: Config) -> bool:
+        """Return whether a config is of this family, or of one derived from it that is built alike."""
+        own = cls.architecture
+        if not isinstance(config, own.config) or config.model_type == own.config.model_type:
+            return isinstance(config, own.config)
+        return architecture(config.model_type).build is own.build
 
     @property
     def head_type(self) -> HeadType:

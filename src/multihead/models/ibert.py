@@ -16,7 +16,7 @@ class IBertConfig(roberta.XLMRobertaConfig):
 
     quant_mode: Literal[False] = False
     hidden_act: Literal["gelu"] = "gelu"
-    is_decoder: Literal[False] = False  # type: ignore[assignment]
+    is_decoder: Literal[False] = False
 
 
 # Integers and ranges that the reference keeps beside the weights, for quant_mode alone

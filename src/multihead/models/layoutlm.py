@@ -33,7 +33,7 @@ class LayoutLMConfig(bert.BertConfig):
     model_type = "layoutlm"
 
     max_2d_position_embeddings: Size = 1024
-    is_decoder: Literal[False] = False  # type: ignore[assignment]
+    is_decoder: Literal[False] = False
 
 
 @dataclass(kw_only=True)

@@ -33,7 +33,7 @@ class MarkupLMConfig(bert.BertConfig):
     subs_pad_id: int = 1001
     xpath_unit_hidden_size: Size = 32
     max_depth: Size = 50
-    is_decoder: Literal[False] = False  # type: ignore[assignment]
+    is_decoder: Literal[False] = False
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 

@@ -21,7 +21,7 @@ PARENT = modernbert.ModernBertConfig
 @dataclass(kw_only=True)
 class ModernBertDecoderConfig(modernbert.ModernBertConfig):
     model_type = "modernbert-decoder"
-    inert: ClassVar[tuple[str, ...]] = (*PARENT.inert, "causal_mask", "is_causal")
+    inert: ClassVar[tuple[str, ...]] = (*PARENT.inert, "causal_mask")
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
