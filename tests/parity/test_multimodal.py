@@ -252,6 +252,40 @@ class TestEntries:
         with torch.no_grad():
             assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
 
+    @pytest.mark.parametrize("kind", ["glm4v", "glm4v_moe", "glm_ocr", "paddleocr_vl", "qwen2_vl", "qwen2_5_vl"])
+    def test_a_tie_of_the_text_config_alone_counts_where_the_reference_forwards_it(
+        self, kind: str, ids: torch.Tensor, tmp_path: Path
+    ):
+        """As earlier versions of the reference save models whose scores share the word vectors."""
+        more = next(whole.text for whole in WHOLES if whole.kind == kind)
+        model = Whole(kind, text={**more, "tie_word_embeddings": True}, outer={"tie_word_embeddings": True}).model()
+        model.save_pretrained(tmp_path)
+        entries = json.loads((tmp_path / "config.json").read_text())
+        del entries["tie_word_embeddings"]
+        (tmp_path / "config.json").write_text(json.dumps(entries))
+        theirs, found = type(model).from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+        assert not found["missing_keys"]
+        own = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert own.config.tie_word_embeddings is True
+        with torch.no_grad():
+            assert difference(own(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits) < 3e-6
+
+    @pytest.mark.parametrize("kind", ["fuyu", "paddleocr_vl"])
+    def test_entries_of_both_halves_may_be_side_by_side(self, kind: str, ids: torch.Tensor, tmp_path: Path):
+        """As in the hub's files."""
+        model = next(whole for whole in WHOLES if whole.kind == kind).model()
+        model.save_pretrained(tmp_path)
+        entries = json.loads((tmp_path / "config.json").read_text())
+        text = {name: value for name, value in entries.pop("text_config").items() if name != "model_type"}
+        rope = text.pop("rope_parameters")
+        scaling = rope if "mrope_section" in rope else None
+        flat = {**text, **entries, "rope_theta": rope.pop("rope_theta"), "rope_scaling": scaling}
+        (tmp_path / "config.json").write_text(json.dumps(flat))
+        theirs = type(model).from_pretrained(tmp_path, attn_implementation="eager").eval()
+        own = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+        with torch.no_grad():
+            assert difference(own(input_ids=ids).logits, theirs(input_ids=ids).logits) < 3e-6
+
     def test_scores_stored_beside_a_tie_are_kept_apart(self, gemma: Path, ids: torch.Tensor, tmp_path: Path):
         torch.manual_seed(3)
         scores = torch.randn(99, 32)

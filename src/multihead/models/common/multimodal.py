@@ -28,7 +28,12 @@ MEDIA = re.compile(  # inputs of images, video and sound, as processors name the
     r"videos?$|audios?$|(input|audio)_(features|values)|input_audio|feature_attention_mask|aspect_ratio|"
     r"cross_attention_mask$|second_per_grid|num_(crops|patches|tiles)|spatial_shapes$|vision_feature|mm_token_type_ids$"
 )
-OTHERS = frozenset(("vision_start_token_id", "vision_end_token_id", "vision_token_id", "num_image_tokens"))
+OTHERS = frozenset(
+    (
+        *("vision_start_token_id", "vision_end_token_id", "vision_token_id", "num_image_tokens"),
+        *("image_size", "patch_size", "num_channels"),
+    )
+)
 SUFFIXES = {"ForConditionalGeneration": "AutoModelForImageTextToText", "Model": "AutoModel"}
 
 

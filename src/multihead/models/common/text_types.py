@@ -246,6 +246,7 @@ PADDLE_OCR = {
     "rms_norm_eps": 1e-5,
     "pad_token_id": 0,
     "use_bias": False,
+    "tie_word_embeddings": True,
     **theta(500000.0),
 }
 EXPERTS = {"num_local_experts": "num_experts"}

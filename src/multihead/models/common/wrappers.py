@@ -110,6 +110,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         "persimmon",
         ("vision_embed_tokens",),
         {"image_token_id": 71011},
+        flat=True,
         classes=(("FuyuForCausalLM", "AutoModelForCausalLM"),),
     ),
     "gemma3": Wrapper(
@@ -125,9 +126,11 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "gemma4": Wrapper("Gemma4", "gemma4_text", GEMMA4, GEMMA4_TOKENS, True),
     "gemma4_unified": Wrapper("Gemma4Unified", "gemma4_unified_text", GEMMA4, GEMMA4_TOKENS, True),
     "glm46v": Wrapper("Glm46V", "glm4v_text", VISUAL, GLM_V),
-    "glm4v": Wrapper("Glm4v", "glm4v_text", VISUAL, GLM_V),
-    "glm4v_moe": Wrapper("Glm4vMoe", "glm4v_moe_text", VISUAL, {"image_token_id": 151363, "video_token_id": 151364}),
-    "glm_ocr": Wrapper("GlmOcr", "glm_ocr_text", VISUAL, {"image_token_id": 59280, "video_token_id": 59281}),
+    "glm4v": Wrapper("Glm4v", "glm4v_text", VISUAL, GLM_V, None),
+    "glm4v_moe": Wrapper(
+        "Glm4vMoe", "glm4v_moe_text", VISUAL, {"image_token_id": 151363, "video_token_id": 151364}, None
+    ),
+    "glm_ocr": Wrapper("GlmOcr", "glm_ocr_text", VISUAL, {"image_token_id": 59280, "video_token_id": 59281}, None),
     "glmasr": Wrapper("GlmAsr", "llama", SPEECH, {"audio_token_id": 59260}, True, usual=GLM_ASR),
     "glmga": Wrapper("Glmga", "glm4v_text", VISUAL, GLM_V),
     "got_ocr2": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
@@ -206,7 +209,8 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         "paddleocr_vl_text",
         ("visual", "projector", "mlp_AR", "packing_position_embedding"),
         {"image_token_id": 100295, "video_token_id": 100296},
-        True,
+        None,
+        flat=True,
     ),
     "paligemma": Wrapper(
         "PaliGemma",
@@ -216,7 +220,9 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         True,
         fixed={"use_bidirectional_attention": None},  # which says that an image and its question see each other
     ),
-    "perception_lm": Wrapper("PerceptionLM", "llama", TOWERS, {"image_token_id": 128002, "video_token_id": 128003}),
+    "perception_lm": Wrapper(
+        "PerceptionLM", "llama", TOWERS, {"image_token_id": 128002, "video_token_id": 128003}, None
+    ),
     "pp_chart2table": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
     "qianfan_ocr": Wrapper(
         "QianfanOCR",
@@ -240,9 +246,9 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         {"audio_token_index": 151646, "image_token_index": 151655, "video_token_index": 151656},
         names=INNER,
     ),
-    "qwen2_5_vl": Wrapper("Qwen2_5_VL", "qwen2_5_vl_text", VISUAL, QWEN_VL, flat=True),
+    "qwen2_5_vl": Wrapper("Qwen2_5_VL", "qwen2_5_vl_text", VISUAL, QWEN_VL, None, flat=True),
     "qwen2_audio": Wrapper("Qwen2Audio", "qwen2", SPEECH, {"audio_token_index": 151646}),
-    "qwen2_vl": Wrapper("Qwen2VL", "qwen2_vl_text", VISUAL, QWEN_VL, flat=True),
+    "qwen2_vl": Wrapper("Qwen2VL", "qwen2_vl_text", VISUAL, QWEN_VL, None, flat=True),
     "qwen3_5": Wrapper("Qwen3_5", "qwen3_5_text", (*VISUAL, "mtp"), QWEN35),
     "qwen3_5_moe": Wrapper("Qwen3_5Moe", "qwen3_5_moe_text", (*VISUAL, "mtp"), QWEN35),
     "qwen3_asr": Wrapper("Qwen3ASR", "qwen3", SPEECH, {"audio_token_id": 151676}, True),
