@@ -26,7 +26,10 @@ def built(name, folder, end="ForCausalLM", seed=0):
     return kind.from_pretrained(folder)
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral", "mixtral", "bloom", "mamba", "t5", "bart-untied"])
+FAMILIES = ["llama", "mistral", "mixtral", "bloom", "mamba", "minimax", "t5", "bart-untied"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def models(request, tmp_path_factory):
     """A model, one with nearly its weights, and a stranger."""
     end = "ForConditionalGeneration" if request.param in ("t5", "bart-untied") else "ForCausalLM"
