@@ -21,12 +21,10 @@ PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        aria_text axk1 axk2 beam blt cohere_compass_text cpmant deepseek_v32
-        deepseek_v4 diffllama doge dots3_note dots3_note_text esmc falcon_mamba flaubert fsmt funnel gemma4_assistant
-        gemma4_unified_assistant glm_moe_dsa gpt-sw3 granite_swa granitemoe_swa hrm_text hy_v4 ibert inkling2_text
-        inkling_text jamba kimi_linear lfm3 longcat_flash luke minimax minimax_m3_vl_text molmo2_text mra
-        neomme nllb-moe nystromformer olmo_hybrid phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
-        recurrent_gemma reformer roc_bert rwkv t5gemma2 ultrabert ultravbert xlstm yoso zamba zamba2 zaya
+        aria_text axk2 beam blt cohere_compass_text cpmant deepseek_v4 doge dots3_note dots3_note_text fsmt
+        funnel gemma4_assistant gemma4_unified_assistant hrm_text hy_v4 inkling2_text inkling_text longcat_flash
+        minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal prophetnet qwen4_exp qwen4_exp_text
+        reformer rwkv t5gemma2 tapas ultravbert xlstm yoso zamba zamba2 zaya
         """.split(),
         LATER,
     ),
@@ -39,7 +37,7 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         """
-        bros git layoutlm layoutlmv2 layoutlmv3 lilt lxmert markuplm modernvbert perceiver tapas
+        bros git layoutlmv2 layoutlmv3 lxmert modernvbert perceiver
         """.split(),
         SIGHT,
     ),
@@ -51,9 +49,9 @@ WRAPPER_REASONS: Mapping[str, str] = {
     "kyutai_speech_to_text": SOUND,
     **dict.fromkeys(
         """
-        aria cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next hunyuan_vl
-        inkling2 inkling_mm_model kosmos-2 kosmos-2.5 lfm3_vl minicpm_ocr minicpmv4_6 minicpmv4_7 minimax_m3_vl
-        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
+        aria cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
+        hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5 minicpm_ocr minicpmv4_6 minicpmv4_7
+        minimax_m3_vl mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
         """.split(),
         LATER,
     ),

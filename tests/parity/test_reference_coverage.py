@@ -15,24 +15,22 @@ from multihead.models.common.wrappers import WRAPPERS
 from . import coverage
 
 
-def without_reason(title: str, missing: list[str], reasons: Mapping[str, str]) -> list[str]:
-    """Print what is missing, and rows of the table that are no longer needed; return what has no reason."""
-    print(title, *(f"{name}: {reasons.get(name, 'NO REASON')}" for name in missing), sep="\n  ")
-    print("  here now:", ", ".join(sorted({*reasons} - {*missing})) or "none")
-    return sorted({*missing} - {*reasons})
+def differences(missing: list[str], reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is missing without a reason, and reasons of what is here."""
+    found = {"no reason": {*missing} - {*reasons}, "here now": {*reasons} - {*missing}}
+    return {name: sorted(kinds) for name, kinds in found.items() if kinds}
 
 
 def test_every_text_family_is_here_or_its_absence_has_a_reason():
-    assert not without_reason("Text families", coverage.missing_types(), coverage.REASONS)
+    assert not differences(coverage.missing_types(), coverage.REASONS)
 
 
 def test_every_text_half_loads_or_its_absence_has_a_reason():
-    assert not without_reason("Text halves", coverage.missing_wrappers(), coverage.WRAPPER_REASONS)
+    assert not differences(coverage.missing_wrappers(), coverage.WRAPPER_REASONS)
 
 
 def test_every_head_of_a_family_is_here_or_its_absence_has_a_reason():
-    missing = [name for _, name in coverage.missing_heads()]
-    assert not without_reason("Heads", missing, coverage.HEAD_REASONS)
+    assert not differences([name for _, name in coverage.missing_heads()], coverage.HEAD_REASONS)
 
 
 READY = [kind for kind in WRAPPERS if kind in CONFIG_MAPPING and coverage.text_half(kind) in FAMILIES]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 import multihead
 from multihead import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
@@ -55,9 +54,7 @@ def test_resized_tables_keep_their_words_and_are_saved(case, end, tmp_path):
     assert (table.num_embeddings, model.config.vocab_size, after.shape[-1]) == (WORDS + 5,) * 3
     torch.testing.assert_close(after[..., :WORDS], before, rtol=1e-4, atol=1e-4)
     model.save_pretrained(tmp_path / "new")
-    theirs = getattr(transformers, case.family + end).from_pretrained(
-        tmp_path / "new", attn_implementation=case.backend
-    )
+    theirs = case.peer(end).from_pretrained(tmp_path / "new", attn_implementation=case.backend)
     assert theirs.get_input_embeddings().weight.shape[0] == theirs.config.vocab_size == WORDS + 5
     real = torch.ones(after.shape[:2], dtype=torch.bool)
     if not case.reads_a_source(end):

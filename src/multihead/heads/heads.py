@@ -122,6 +122,8 @@ class LanguageModel(nn.Module):
         scale: of the scores. softcap: squeezes them into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
     """
 
+    scores_words = True  # False where the table is of another vocabulary (LUKE's entities)
+
     def __init__(
         self,
         table: nn.Module,

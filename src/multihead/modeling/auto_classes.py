@@ -31,6 +31,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("AutoModel", "dpr"): "QuestionEncoder",
     ("AutoModelForMaskedLM", "bart"): "ForConditionalGeneration",
     ("AutoModelForMaskedLM", "mbart"): "ForConditionalGeneration",
+    ("AutoModelForMaskedLM", "mvp"): "ForConditionalGeneration",
 }
 
 

@@ -71,7 +71,7 @@ def _size(model: BaseModel) -> int:
 
 def _tables(model: BaseModel) -> Iterator[tuple[nn.Module, str]]:
     """Yield (module, parameter name) of all parameters with a row for each token, each once."""
-    heads = [part for part in model.modules() if isinstance(part, LanguageModel)]
+    heads = [part for part in model.modules() if isinstance(part, LanguageModel) and part.scores_words]
     modules = [*model.word_tables(), *(head.table for head in heads), *(head.rest for head in heads if head.rest)]
     for module in dict.fromkeys(modules):
         yield from ((module, name) for name in ("weight", "bias") if module._parameters.get(name) is not None)

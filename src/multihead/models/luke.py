@@ -77,6 +77,12 @@ class StatesHead(nn.Module):
         return self.pooler(hidden, context), hidden, context.cached(STATES, lambda: None)
 
 
+class EntityScores(LanguageModel):
+    """Logits of the entity vocabulary."""
+
+    scores_words = False
+
+
 class MaskedHead(nn.Module):
     """Logits of words and of entities."""
 
@@ -160,7 +166,7 @@ def mask_heads(config: LukeConfig, backbone: EntityStack) -> Head:
     )
     tied = config.tie_word_embeddings
     table: nn.Module = backbone.entities.token if tied else Linear(narrow, config.entity_vocab_size, bias=False)
-    entities = LanguageModel(
+    entities = EntityScores(
         table, transform=Transform(width, narrow, config.hidden_act, eps), bias=config.entity_vocab_size
     )
     rows = {
