@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..kernels.ragged import SequenceLayout
 from .attention.attention import CrossAttention
 from .cache.layer_cache import LayerCache, cache_or_none, memory_of
 from .embeddings import Embeddings
@@ -97,6 +98,10 @@ class Stack(nn.Module):
     def filled(self, layout: Layout, context: ForwardContext) -> Layout:
         """Return the layout of the resulting states, given the layout of the inputs."""
         return layout
+
+    def output_runs(self, context: ForwardContext) -> SequenceLayout:
+        """Return the layout of the sequences of resulting states, after a pass."""
+        return context.runs
 
     @property
     def by_length(self) -> tuple[RotaryByLength, ...]:

@@ -107,6 +107,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "flex_olmo": Entry("olmoe", "FlexOlmo", "FLEX_OLMO"),
     "flint": Entry("mellum", "Flint", "FLINT"),
     "fnet": Entry("fnet", "FNet"),
+    "funnel": Entry("funnel", "Funnel"),
     "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
     "gemma2": Entry("gemma2", "Gemma2", layouts=(("gguf", "gemma2"),)),
     "gemma3_text": Entry(
