@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .cache.layer_cache import EmptyLayerCache, HybridLayerCache, LayerCache, cache_or_none, memory_of
@@ -60,6 +61,25 @@ class WideResidual(Residual):
 
     def forward(self, x: Tensor, *args: Any) -> Tensor:
         return x.float() + self.dropout(self.step(self.before(x), *args))  # (tokens, width), float32
+
+
+class ScaledResidual(Residual):
+    """Residual block that scales each channel of its input by a learned number: x -> keep * x + step(before(x))."""
+
+    def __init__(self, step: nn.Module, width: int, **options: Any) -> None:
+        super().__init__(step, **options)
+        self.keep = nn.Parameter(torch.empty(width))  # (width,)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to the plain residual block."""
+        parameter.fill_(1.0)
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return self.keep * x + self.dropout(self.step(self.before(x), *args))  # (tokens, width)
+
+    @property
+    def supports_selected_tokens(self) -> bool:
+        return False
 
 
 class NormedResidual(Residual):

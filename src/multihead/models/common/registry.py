@@ -81,8 +81,9 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "deepseek_v32": Entry("deepseek_sparse", "DeepseekV32", "V32"),
     "diffllama": Entry("diffllama", "DiffLlama"),
     "distilbert": Entry("distilbert", "DistilBert"),
-    "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
     "dpr": Entry("dpr", "DPR"),
+    "doge": Entry("doge", "Doge"),
+    "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
     "electra": Entry("electra", "Electra"),
     "embedding_gemma2_text": Entry(
         "embedding_gemma2",
