@@ -120,7 +120,8 @@ def test_an_entry_that_is_not_read_changes_no_number_of_the_reference(kind):
     for name, value in others.items():
         changed = dataclasses.replace(case, make=partial(type(case.make()), **{**entries, name: value}))
         other = reference(changed, end)
-        other.load_state_dict(model.state_dict())
+        sizes = {name: tensor.shape for name, tensor in other.state_dict().items()}  # MiniMax stores tables of decays
+        other.load_state_dict({k: v for k, v in model.state_dict().items() if v.shape == sizes[k]}, strict=False)
         for one, two in zip(shown(changed, end, other), expected, strict=True):
             torch.testing.assert_close(one, two, msg=lambda text, name=name: f"{name} is not read here: {text}")
 

@@ -116,10 +116,10 @@ def test_the_cpu_runner_names_a_kind_of_layer_that_it_cannot_compute() -> None:
 
 
 @KERNELS
-def test_the_cpu_runner_refuses_layers_without_a_feed_forward() -> None:
+def test_the_cpu_runner_refuses_layers_with_a_state_space() -> None:
     sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "eos_token_id": None}
     model = multihead.MambaForCausalLM(multihead.MambaConfig(**sizes)).eval()
-    assert "backbone.layers.0 is a MixerLayer" in refusal(model, "cpu")
+    assert "layer 0 caches more than keys and values" in refusal(model, "cpu")
 
 
 def test_the_graph_runner_refuses_a_model_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

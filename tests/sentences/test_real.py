@@ -46,6 +46,6 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
     fetched(MINILM.name)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
+    for code in re.findall(r"(?<!<!-- fragment -->\n)```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S):
         exec(code, names)
     assert "256 384" in capsys.readouterr().out

@@ -198,7 +198,9 @@ def keys(config: BailingHybridConfig) -> KeyMap:
         f"{DELTA}.norm": f"{STORED}.o_norm",
         f"{DELTA}.output": f"{STORED}.dense",
     }
-    return replace(table, rows=rows, renamed=CURRENT)
+    convolutions = tuple(rf"\1.{part}_conv1d.weight" for part in "qkv")
+    fused = ((r"(\.(?:self_attn|attention))\.conv1d\.weight$", convolutions),)
+    return replace(table, rows=rows, renamed=CURRENT, split_fused=fused)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(

@@ -14,7 +14,7 @@ from ..heads.heads import Head
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import ScaledEmbedding
-from . import llama, youtu
+from . import deepseek, llama, youtu
 from .common.patterns import rotary_of
 
 
@@ -89,7 +89,7 @@ def build_latent(config: MiniCPM3Config) -> Stack:
     positions, width = rotary_of(config, config.qk_rope_head_dim), config.qk_nope_head_dim + config.qk_rope_head_dim
 
     def layer(i: int) -> Layer:
-        attention = youtu.attention(config, positions, width**-0.5)
+        attention = deepseek.attention(config, positions, width**-0.5)
         return llama.layer(config, attention, llama.feed_forward(config), scale=config.residual_scale)
 
     return llama.decoder(config, layer, token=words(config))

@@ -8,12 +8,10 @@ from typing import Any, ClassVar
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Interleaved, PerHead, Source
 from ..config import Count, Size
-from ..nn.attention.latent import LatentAttention
-from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama
 from .common.patterns import rotary_of
-from .deepseek import score_scale
+from .deepseek import attention, score_scale
 
 
 @dataclass(kw_only=True)
@@ -40,24 +38,6 @@ class YoutuConfig(llama.LlamaConfig):
     tie_word_embeddings: bool = True
     bos_token_id: int | None = 128000
     eos_token_id: int | list[int] | None = 128001
-
-
-def attention(config: Any, positions: Positions, scale: float) -> LatentAttention:
-    """Build the latent attention of a config with DeepSeek's names."""
-    return LatentAttention(
-        config.hidden_size,
-        config.num_attention_heads,
-        rank=config.kv_lora_rank,
-        query_rank=config.q_lora_rank,
-        plain=config.qk_nope_head_dim,
-        turned=config.qk_rope_head_dim,
-        value_width=config.v_head_dim,
-        bias=config.attention_bias,
-        positions=positions,
-        causal=True,
-        scale=scale,
-        dropout=config.attention_dropout,
-    )
 
 
 def build(config: YoutuConfig) -> Stack:

@@ -116,9 +116,7 @@ class SentenceEncoder(TextEncoder, Prompts):
             model,
             tokenizer,
             steps,
-            prompts={**{k: v or "" for k, v in saved.prompts.items()}, **(prompts or {})},
-            default_prompt_name=default_prompt_name if default_prompt_name is not None else saved.default_prompt_name,
-            similarity_fn_name=similarity_fn_name or saved.similarity_fn_name,
+            **saved.chosen(prompts, default_prompt_name, similarity_fn_name),
             truncate_dim=truncate_dim if truncate_dim is not None else saved.truncate_dim,
         )
         encoder.lowercases = bool(folder.text_settings.get("do_lower_case"))

@@ -69,6 +69,18 @@ class Settings:
         kind = read_entry(entries, "model_type", str | None, None, str(path))
         return cls(prompts=prompts, model_type=kind, entries=entries, **known)
 
+    def chosen(
+        self, prompts: Mapping[str, str] | None, default_prompt_name: str | None, similarity_fn_name: str | None
+    ) -> dict[str, Any]:
+        """Return an encoder's arguments: those that a caller gives, else the file's; prompts of both."""
+        saved = {name: text or "" for name, text in self.prompts.items()}
+        default = self.default_prompt_name if default_prompt_name is None else default_prompt_name
+        return {
+            "prompts": {**saved, **(prompts or {})},
+            "default_prompt_name": default,
+            "similarity_fn_name": similarity_fn_name or self.similarity_fn_name,
+        }
+
 
 @dataclass(frozen=True)
 class Folder:

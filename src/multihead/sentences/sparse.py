@@ -129,9 +129,7 @@ class SparseEncoder(TextEncoder, Prompts):
             model,
             tokenizer,
             steps[0] if steps else None,  # type: ignore[arg-type]
-            prompts={**{k: v or "" for k, v in saved.prompts.items()}, **(prompts or {})},
-            default_prompt_name=default_prompt_name if default_prompt_name is not None else saved.default_prompt_name,
-            similarity_fn_name=similarity_fn_name or saved.similarity_fn_name,
+            **saved.chosen(prompts, default_prompt_name, similarity_fn_name),
             max_active_dims=max_active_dims if max_active_dims is not None else saved.max_active_dims,
         )
 
