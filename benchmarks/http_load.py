@@ -204,7 +204,8 @@ async def run_whole_chats(base: str, bodies: Sequence[Mapping[str, Any]], concur
         while waiting:
             body = {**waiting.pop(), "stream": False}
             body.pop("stream_options", None)
-            tokens += (await connection.json("/v1/chat/completions", body))["usage"]["completion_tokens"]
+            answer = await connection.json("/v1/chat/completions", body)  # before the sum, which others add to
+            tokens += answer["usage"]["completion_tokens"]
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(concurrency)))

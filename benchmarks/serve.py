@@ -249,7 +249,7 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
         for level in arguments.levels:
             rates: tuple[list[float], list[float], list[float]] = [], [], []
             for turn in range(arguments.runs + 1):
-                chats = prompts.take(max(level, 4))
+                chats = prompts.take(4 * level)
                 time.sleep(arguments.pause)
                 begin = time.perf_counter()
                 tokens = generate_tokens(pipe.model, [pipe.chat_ids(chat) for chat in chats], config, together=level)
