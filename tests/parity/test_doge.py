@@ -1,4 +1,4 @@
-"""What is refused of Doge."""
+"""Refused options of Doge."""
 
 from __future__ import annotations
 

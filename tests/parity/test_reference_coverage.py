@@ -16,7 +16,7 @@ from . import coverage
 
 
 def differences(missing: list[str], reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """What is missing without a reason, and reasons of what is here."""
+    """Return names that are missing without a reason, and reasons of names that are here."""
     found = {"no reason": {*missing} - {*reasons}, "here now": {*reasons} - {*missing}}
     return {name: sorted(kinds) for name, kinds in found.items() if kinds}
 

@@ -36,7 +36,6 @@ from ..nn.forward_context import ForwardContext, OutputCapture, SelectedTokens
 from ..nn.hooks import is_hooked
 from ..nn.masked_next import MaskedNext
 from ..nn.ragged import Layout, positions_in_sequences
-from ..nn.stack import Stack
 from ..nn.weights import initialize
 from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
@@ -340,8 +339,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             scores = self.score(hidden[rows]) if len(at) else None
         elif self.head is not None:
             scores = self.head(hidden, context)
-        whole = isinstance(self.backbone, Stack)
-        return PackedOutput(hidden, scores, self.backbone.output_runs(context) if whole else context.runs)
+        return PackedOutput(hidden, scores, self.backbone.output_runs(context))
 
     def _pack_extra_inputs(self, given: Mapping[str, Tensor | None], layout: Layout) -> dict[str, Any]:
         """Pack the family's own inputs."""

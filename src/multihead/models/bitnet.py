@@ -57,7 +57,7 @@ class BitNetConfig(llama.LlamaConfig):
 
     @property
     def mode(self) -> str:
-        """How linear layers are rounded: "online" in each pass, "offline" in the file, or not at all: ""."""
+        """Rounding of linear layers: "online" in each pass, "offline" in the file, or "" for none."""
         entries = self.quantization_config
         return str(entries.get("quantization_mode", "offline")) if entries else ""
 

@@ -22,7 +22,7 @@ from .weights import Dropout, Linear
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a sequence is pooled to about half its length.
+    """Rule that pools a sequence to about half its length.
 
     Args:
         kind: `mean` or `max` of two neighbours. first_apart: the first position is not pooled.
@@ -195,9 +195,9 @@ class PooledStack(Stack):
         return context.runs if self.decoder is not None else pooled_runs(context)
 
     def filled(self, layout: Layout, context: ForwardContext) -> Layout:
-        if self.decoder is not None:
+        runs = self.output_runs(context)
+        if runs is context.runs:
             return layout
-        runs = pooled_runs(context)
         rows, real = runs.padded(context.positions.device)
         return Layout.of(real, (rows.shape[0], rows.shape[1]))
 

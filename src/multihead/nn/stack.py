@@ -175,6 +175,9 @@ class EncoderDecoder(nn.Module):
     def by_length(self) -> tuple[RotaryByLength, ...]:
         return self.decoder.by_length
 
+    def output_runs(self, context: ForwardContext) -> SequenceLayout:
+        return self.decoder.output_runs(context)
+
     def memories(self) -> list[LayerCache]:
         return self.decoder.memories()
 

@@ -29,7 +29,7 @@ class HeadsNorm:
 
     @property
     def alike(self) -> tuple[int, float, int]:
-        """What the kernels have once for queries and keys."""
+        """Arguments of the kernels that queries and keys share."""
         return self.spec.kind, self.spec.eps, self.span
 
     def fits(self, width: int, channels: int) -> bool:

@@ -94,7 +94,7 @@ class LateSettings:
 
 @dataclass(frozen=True)
 class LateFolder:
-    """What a folder says besides its modules.
+    """Settings of a folder besides its modules.
 
     Args:
         markers: texts before queries and documents that are tokens of their own. score: name of the similarity.

@@ -29,7 +29,7 @@ class EarlyLoad:
 
 @dataclass(frozen=True)
 class Start:
-    """What a process has before its server: a socket that listens, a TLS context, and a model that is being loaded."""
+    """Parts of a process before its server: a listening socket, a TLS context, and a model in loading."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None
