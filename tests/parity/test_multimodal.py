@@ -45,6 +45,11 @@ LLAMA4 = {
     "intermediate_size_mlp": 40, "num_local_experts": 4, "attention_chunk_size": 4, "no_rope_layers": [1, 0, 1],
     "moe_layers": [0, 2], "floor_scale": 3,
 }  # fmt: skip
+STREAMS = {
+    "hc_count": 2, "hc_lowrank": 6, "ple_layer_ids": [1], "ngram_vocab_size_base": 20, "split_ngram_parts": 2,
+    "heads_per_ngram": 2, "indexer_n_heads": 5, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 4,
+    "indexer_compress_ratio": 2, "shared_expert_intermediate_size": 16,
+}  # fmt: skip
 WIDE = {"intermediate_size": 64, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16}
 WHOLES = (
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
@@ -88,6 +93,7 @@ WHOLES = (
     Whole("qwen3_omni_moe_thinker", text={**SECTIONS, **EXPERTS}),
     Whole("qwen3_vl", text=SECTIONS),
     Whole("qwen3_vl_moe", text={**SECTIONS, **EXPERTS}),
+    Whole("qwen4_exp", text={**DELTA, **EXPERTS, **STREAMS}, tolerance=2e-5),
     Whole("smolvlm"),
     Whole("video_llava"),
     Whole("vipllava"),

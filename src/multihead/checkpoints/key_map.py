@@ -48,6 +48,8 @@ class KeyMap:
         first: the number that stored names give to the first layer.
         aliases: (key, other name) pairs: one tensor under two names; either is read, both are written.
         fallback_names: (our path, stored name) pairs: where a file keeps the only copy of tied weights instead.
+        constants: (key, integers) pairs: buffers that follow from the config. They are written; a file with other
+            ones is refused.
         own: first names of our paths that are stored under the same names: parts that a subclass added.
     """
 
@@ -61,6 +63,7 @@ class KeyMap:
     first: int = 0
     aliases: tuple[tuple[str, str], ...] = ()
     fallback_names: FallbackNames = ()
+    constants: tuple[tuple[str, Tensor], ...] = ()
     own: tuple[str, ...] = ()
 
     def locate(self, path: str, prefix: str) -> tuple[Source, tuple[str, ...]] | None:
@@ -117,6 +120,7 @@ class KeyMap:
         }
         stored = RecentTensors(stored)
         self._check_computed(stored, names, source)
+        self._check_constants(stored, names, prefix, source)
         for path, owner, leaf, parameter in parameter_owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else aliases.get(key, key) for key in (where[1] if where else (path,))]
@@ -174,6 +178,7 @@ class KeyMap:
         if missing:
             raise CheckpointMismatch("The key map", missing=missing)
         out.update({alias: out[key].clone() for key, alias in self.aliases if key in out})
+        out.update({self.prefix + key: value.clone() for key, value in self.constants})
         return out
 
     def patterns(self) -> tuple[str, ...]:
@@ -184,6 +189,7 @@ class KeyMap:
             prefix = "" if key.startswith("/") else f"(?:{'|'.join(map(re.escape, (self.prefix, *self.prefixes, '')))})"
             stem = re.escape(key.removeprefix("/")).replace(r"\*", r"\d+").replace(r"\#", r"\d+")
             out.append(f"^{prefix}{stem}" + r"(?:\.\w+)?$")
+        out += [rf"{re.escape(key)}$" for key, _ in self.constants]
         return (*out, *self.ignored, *(re.escape(alias) for _, alias in self.aliases))
 
     def current_names(self, stored: Iterable[str]) -> dict[str, str]:
@@ -241,13 +247,25 @@ class KeyMap:
                         f"{source}: {names[name]} is a table of its own, and this family computes its positions."
                     )
 
+    def _check_constants(
+        self, stored: Mapping[str, Tensor], names: Mapping[str, str], prefix: str, source: str
+    ) -> None:
+        for key, value in self.constants:
+            found = stored[names[prefix + key]] if prefix + key in names else value
+            if found.is_floating_point() or not torch.equal(found.to(value.device), value.to(found.dtype)):
+                raise UnsupportedConfig(
+                    f"{source}: {prefix + key} holds other numbers than those that follow from its config.json, which "
+                    "are computed here."
+                )
+
     def _prefix(self, names: Mapping[str, str]) -> str:
         candidates = (self.prefix, *self.prefixes)
         return next((p for p in candidates if p and any(n.startswith(p) for n in names)), "")
 
     def _left_over(self, names: Mapping[str, str], used: set[str], known: Callable[[], Iterable[str]]) -> list[str]:
         used = used | {name for pair in self.aliases if used & {*pair} for name in pair}
-        left = [name for name in names if name not in used and not any(re.search(p, name) for p in self.ignored)]
+        known_here = (*self.ignored, *(rf"(^|\.){re.escape(key)}$" for key, _ in self.constants))
+        left = [name for name in names if name not in used and not any(re.search(p, name) for p in known_here)]
         if not left:
             return []
         patterns = [re.compile(p) for p in known()]

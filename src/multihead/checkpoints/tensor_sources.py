@@ -233,6 +233,26 @@ class Joined(Source):
 
 
 @dataclass(frozen=True)
+class Sharded(Source):
+    """A matrix whose rows are stored in parts, as `torch.chunk` makes them.
+
+    Args:
+        key: of the first part, which ends with its number. count: of parts.
+    """
+
+    count: int
+
+    def names(self, key: str, leaf: str) -> tuple[str, ...]:
+        return tuple(f"{key.removesuffix('0')}{part}{leaf}" for part in range(self.count))
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return torch.cat(stored)
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Sequence[Tensor]:
+        return ours.chunk(self.count)
+
+
+@dataclass(frozen=True)
 class Stacked(Source):
     """Tensors stored one by one (experts); the parameter stacks all of them, (count, ...).
 

@@ -29,7 +29,7 @@ DELTA, STORED = "layers.*.attention.step", "layers.*.linear_attn"
 @dataclass(kw_only=True)
 class Qwen35TextConfig(llama.LlamaConfig):
     model_type = "qwen3_5_text"
-    rotary_factor = 0.25
+    rotary_factor: ClassVar[float | None] = 0.25
     # The state is float32 whatever the file says; the heads that predict several tokens are not read.
     inert: ClassVar[tuple[str, ...]] = (
         "mamba_ssm_dtype",

@@ -48,6 +48,28 @@ class WideRMSNorm(RMSNorm):
         return backend(x).rms_norm(x, self.weight, self.eps, self.centre, wide=True)
 
 
+class GroupedRMSNorm(nn.Module):
+    """RMSNorm of each of several groups of channels, in float32; the weight is stored as its distance from 1.
+
+    Args:
+        width: of all groups together, each with its own weights.
+    """
+
+    def __init__(self, width: int, groups: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.groups, self.eps = groups, eps
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to a factor of 1."""
+        parameter.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.float().unflatten(-1, (self.groups, -1))  # (tokens, groups, width / groups)
+        normed = parts * torch.rsqrt(parts.square().mean(-1, keepdim=True) + self.eps)
+        return (normed.flatten(-2) * (1.0 + self.weight.float())).to(x.dtype)  # (tokens, width)
+
+
 class HeadNorm(nn.Module):
     """Layer norm of each head with its own weight: (tokens, heads, width) to the same (StableLM, Cohere)."""
 

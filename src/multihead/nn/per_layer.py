@@ -55,28 +55,30 @@ class PerLayerEmbeddings(Embeddings):
         projected = self.per_layer_norm(projected)  # (tokens, layers, per-layer width)
         if self.table is None or (ids is None and not self.searched):
             return projected
-        ids = self._search(x) if ids is None else ids  # (tokens,)
+        ids = search_ids(self.token, x) if ids is None else ids  # (tokens,)
         if not self.searched:  # tokens past this table's end have its first row
             ids = ids.masked_fill(ids >= self.table.num_embeddings, 0)
         check_ids(ids, self.table.num_embeddings, "input id", "per-layer vocabulary")
         return (projected + self.table(ids).view_as(projected)) * self.scales[1]
 
-    @torch.no_grad()
-    def _search(self, x: Tensor) -> Tensor:
-        """Return the ids (tokens,) whose embeddings are the vectors x. Raises InvalidInput for a vector of no id."""
-        factor: Any = getattr(self.token, "factor", 1.0)
-        found = []
-        for vector in x:
-            # The first channels leave few candidates, of which whole rows are compared.
-            near = (self.token.weight[:, :4] * factor == vector[:4]).all(-1).nonzero().flatten()
-            rows = near[(self.token.weight[near] * factor == vector).all(-1)]
-            if not len(rows):
-                raise InvalidInput(
-                    "inputs_embeds hold a vector of no token of the vocabulary, so its per-layer embedding is unknown: "
-                    "give input_ids."
-                )
-            found.append(rows[0])
-        return torch.stack(found) if found else torch.zeros(0, dtype=torch.long, device=x.device)
+
+@torch.no_grad()
+def search_ids(token: nn.Module, x: Tensor) -> Tensor:
+    """Return the ids (tokens,) whose embeddings are the vectors x. Raises InvalidInput for a vector of no id."""
+    table: Any = token
+    factor: Any = getattr(table, "factor", 1.0)
+    found = []
+    for vector in x:
+        # The first channels leave few candidates, of which whole rows are compared.
+        near = (table.weight[:, :4] * factor == vector[:4]).all(-1).nonzero().flatten()
+        rows = near[(table.weight[near] * factor == vector).all(-1)]
+        if not len(rows):
+            raise InvalidInput(
+                "inputs_embeds hold a vector of no token of the vocabulary, so what the model adds for its token is "
+                "unknown: give input_ids."
+            )
+        found.append(rows[0])
+    return torch.stack(found) if found else torch.zeros(0, dtype=torch.long, device=x.device)
 
 
 class PerLayerInput(nn.Module):

@@ -79,6 +79,13 @@ class Rotary(Positions):
         """Return cosines and sines (positions, rotated / 2) of given positions."""
         return self._turns(places, kept_on(places.device, self, "frequencies"))
 
+    def turned(self, x: Tensor, places: Tensor) -> Tensor:
+        """Return x (positions, heads, width), turned by given positions (positions,)."""
+        cos, sin = (part[:, None].to(x.dtype) for part in self.of(places))  # (positions, 1, rotated / 2) each
+        half = cos.shape[-1]
+        one, other, rest = x.split((half, half, x.shape[-1] - 2 * half), -1)
+        return torch.cat([one * cos - other * sin, other * cos + one * sin, rest], -1)
+
     def _angles(self, context: ForwardContext) -> tuple[Tensor, Tensor]:
         """Compute cosines and sines (tokens, rotated / 2) of the pass's positions."""
         return self._turns(context.positions, self._frequencies(context))

@@ -50,8 +50,36 @@ class StateSpaceCache(ConvolutionCache):
         yield self.state
 
 
+def spaced(x: Tensor, before: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay each sequence's tokens behind what was last of them.
+
+    Args:
+        x: (tokens, ...). before: (sequences, past, ...), of earlier passes.
+
+    Returns:
+        All rows (tokens + sequences * past, ...), the rows (tokens,) of the tokens, and those (sequences, past) of
+        what is now last.
+    """
+    past = before.shape[1]
+    # (sequences,), (tokens,)
+    begins, rows = context.cached((ShortConvolution, past), lambda: _spaced_rows(context.runs, past, x.device))
+    places = begins[:, None] + torch.arange(past, device=x.device)  # (sequences, past)
+    spread = x.new_zeros(x.shape[0] + before.shape[0] * past, *x.shape[1:]).index_copy(0, rows, x)
+    spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
+    return spread, rows, places + torch.tensor(context.runs.lengths, device=x.device)[:, None]
+
+
+def _spaced_rows(runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return first rows (sequences,) with `past` rows before each sequence, and rows (tokens,) of the tokens."""
+    begins = [begin + past * text for text, begin in enumerate(runs.begins)]
+    rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
+    return torch.tensor(begins, device=device), torch.cat(rows).to(device)
+
+
 class ShortConvolution(nn.Module):
     """Causal convolution of each channel over the last `kernel` tokens of its sequence."""
+
+    dilation = 1  # distance of the tokens that are seen
 
     def __init__(self, channels: int, kernel: int, *, bias: bool) -> None:
         super().__init__()
@@ -69,35 +97,27 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: ConvolutionCache | None) -> Tensor:
         """Map (tokens, channels) to (tokens, channels)."""
-        past, texts = self.weight.shape[1] - 1, len(context.runs)
+        past = (self.weight.shape[1] - 1) * self.dilation
         before = None if memory is None else memory.inputs.read(context)
         if before is None:
-            before = x.new_zeros(texts, past, x.shape[1])  # (sequences, kernel - 1, channels)
+            before = x.new_zeros(len(context.runs), past, x.shape[1])  # (sequences, past, channels)
         if context.runs.stride == 1:  # one token a sequence: a product is faster than a convolution
-            window = torch.cat([before, x[:, None]], 1)  # (sequences, kernel, channels)
-            mixed = torch.einsum("tkc,ck->tc", window, self.weight)  # (tokens, channels)
+            window = torch.cat([before, x[:, None]], 1)  # (sequences, past + 1, channels)
+            # (tokens, channels)
+            mixed = torch.einsum("tkc,ck->tc", window[:, :: self.dilation], self.weight)
             mixed = mixed if self.bias is None else mixed + self.bias
             if memory is not None:
-                memory.inputs.write(context, window[:, 1:])  # the last kernel - 1 inputs
+                memory.inputs.write(context, window[:, 1:])  # the last inputs
             return mixed
-        # (sequences,), (tokens,)
-        begins, rows = context.cached((ShortConvolution, past), lambda: self._spaced_rows(context.runs, past, x.device))
-        # (tokens + sequences * (kernel - 1), channels): the last inputs of earlier passes lie before each sequence
-        spread = x.new_zeros(x.shape[0] + texts * past, x.shape[1]).index_copy(0, rows, x)
-        places = begins[:, None] + torch.arange(past, device=x.device)  # (sequences, kernel - 1)
-        spread = spread.index_copy(0, places.flatten(), before.flatten(0, 1).to(x.dtype))
-        # (spread rows - kernel + 1, channels), since the convolution has no padding
-        mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1])[0].T
+        # spread: (rows, channels), the last inputs of earlier passes before each sequence; rows: (tokens,)
+        spread, rows, last = spaced(x, before, context)
+        # (rows - past, channels), since the convolution has no padding
+        mixed = F.conv1d(spread.T[None], self.weight[:, None], self.bias, groups=x.shape[1], dilation=self.dilation)[
+            0
+        ].T
         if memory is not None:
-            lengths = torch.tensor(context.runs.lengths, device=x.device)
-            memory.inputs.write(context, spread[places + lengths[:, None]])  # the last kernel - 1 rows of each sequence
+            memory.inputs.write(context, spread[last])
         return mixed[rows - past]  # (tokens, channels); row r of the result ends at row r + past of the input
-
-    def _spaced_rows(self, runs: SequenceLayout, past: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return first rows (sequences,) with `past` rows before each sequence, and rows (tokens,) of the tokens."""
-        begins = [begin + past * text for text, begin in enumerate(runs.begins)]
-        rows = [torch.arange(b + past, b + past + n) for b, n in zip(begins, runs.lengths, strict=True)]
-        return torch.tensor(begins, device=device), torch.cat(rows).to(device)
 
 
 def steps_alone(convolution: nn.Module) -> bool:

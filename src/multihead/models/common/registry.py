@@ -249,6 +249,9 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     ),
     "qwen3_moe": Entry("qwen_moe", "Qwen3Moe", "QWEN3_MOE"),
     "qwen3_next": Entry("qwen3_next", "Qwen3Next", "NEXT"),
+    "qwen4_exp_text": Entry(
+        "qwen4_exp", "Qwen4Exp", others=(("Qwen4ExpTextConfig", "Config"), ("Qwen4ExpTextModel", "Model"))
+    ),
     "recurrent_gemma": Entry("recurrent_gemma", "RecurrentGemma"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),

@@ -265,6 +265,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     ),
     "qwen3_vl": Wrapper("Qwen3VL", "qwen3_vl_text", VISUAL, QWEN_VL),
     "qwen3_vl_moe": Wrapper("Qwen3VLMoe", "qwen3_vl_moe_text", VISUAL, QWEN_VL),
+    "qwen4_exp": Wrapper("Qwen4Exp", "qwen4_exp_text", (*VISUAL, "mtp"), QWEN35),
     "shieldgemma2": Wrapper("ShieldGemma2", "gemma3_text", TOWERS, {"image_token_index": 262144}, True),
     "smolvlm": Wrapper("SmolVLM", "llama", IDEFICS, {"image_token_id": 128257}),
     "vibevoice_asr": Wrapper(
