@@ -25,6 +25,7 @@ MPNET = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 FUNNEL = ["<pad>", "<unk>", "<cls>", "<sep>", "<mask>", "<s>", "</s>"]
 DEBERTA = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
+MOSES = ["<s>", "</s>", "<pad>", "<unk>", *(f"<special{number}>" for number in range(10))]
 END = ["<|endoftext|>", "<|padding|>"]
 PROTEINS = ["MKTVRQERLK", "MKT<mask>RQ", "mkt MKT", "M K\tT\n", "", " ", "MkT", "A.B-C", "<null_1>X1Z", "é MK"]
 
@@ -71,6 +72,18 @@ def codes(folder: Path, special: list[str]) -> None:
     write(folder, "merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 
 
+def moses(folder: Path, special: list[str]) -> None:
+    """Byte pairs of words with `</w>`, as XLM's and FlauBERT's; merges may have counts."""
+    backend = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(vocab_size=300, end_of_word_suffix="</w>", show_progress=False)
+    backend.train_from_iterator([*CORPUS, *(text.lower() for text in CORPUS)], trainer)
+    vocab = json.loads(backend.to_str())["model"]
+    known = list(dict.fromkeys([*special, ".</w>", "&quot;</w>", "&apos;s</w>", *vocab["vocab"]]))
+    write(folder, "vocab.json", {token: number for number, token in enumerate(known)})
+    write(folder, "merges.txt", "".join(f"{a} {b} {99 - n % 9}\n" for n, (a, b) in enumerate(vocab["merges"])))
+
+
 KINDS: dict[str, tuple[Any, list[str], dict[str, Any], dict[str, Any]]] = {
     # name -> what writes the vocabulary, its special tokens, config.json, tokenizer_config.json
     "bert": (lines, BERT, {"model_type": "bert"}, {}),
@@ -93,6 +106,9 @@ KINDS: dict[str, tuple[Any, list[str], dict[str, Any], dict[str, Any]]] = {
     "deberta": (pairs, DEBERTA, {"model_type": "deberta"}, {"do_lower_case": False, "vocab_type": "gpt2"}),
     "gpt": (words, ["<unk>"], {"model_type": "openai-gpt"}, {}),
     "ctrl": (codes, ["<unk>"], {"model_type": "ctrl"}, {}),
+    "xlm": (moses, MOSES, {"model_type": "xlm"}, {"do_lowercase_and_remove_accent": True}),
+    "xlm-cased": (moses, MOSES, {"model_type": "xlm"}, {"do_lowercase_and_remove_accent": False}),
+    "flaubert": (moses, MOSES, {"model_type": "flaubert"}, {"do_lowercase": True}),
     "blenderbot-small": (codes, ["__null__", "__start__", "__end__", "__unk__"], {"model_type": "blenderbot-small"},
                          {"tokenizer_class": "BlenderbotSmallTokenizer"}),
 }  # fmt: skip
@@ -333,7 +349,7 @@ def test_roformers_words_are_those_of_jieba(tmp_path, saved):
         ("vocab.txt", {"model_type": "magic"}, {}),
         ("vocab.txt", {}, {"tokenizer_class": "PreTrainedTokenizerFast"}),
         ("vocab.txt", {"model_type": "xlm-prophetnet"}, {"tokenizer_class": "XLMProphetNetTokenizer"}),
-        ("vocab.json", {"model_type": "xlm"}, {}),
+        ("vocab.json", {"model_type": "phobert"}, {"tokenizer_class": "PhobertTokenizer"}),
         ("vocab.json", {"model_type": "llama"}, {"tokenizer_class": "LlamaTokenizer"}),
         ("vocab.json", {"model_type": "bigbird_pegasus"}, {}),
         ("vocab.json", {}, {}),

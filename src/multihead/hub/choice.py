@@ -27,7 +27,10 @@ ADAPTER_LABELS = "multihead_config.json"
 MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm")
+TOKENIZERS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "vocab-src.json", "vocab-tgt.json",
+    "prophetnet.tokenizer",
+)  # fmt: skip
 TEKKEN = "tekken.json"  # Mistral's; its folders have one of those files too
 # What a sentence encoder does after its transformer. It comes with every config, so that a cached copy that lacks
 # modules.json is one of a repository that has none.

@@ -50,6 +50,11 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     ),
     "CTRL": tokens(unk="<unk>"),
     "Esm": tokens(eos="<eos>", unk="<unk>", pad="<pad>", cls="<cls>", mask="<mask>"),
+    **dict.fromkeys(
+        ("Flaubert", "XLM"),
+        tokens(bos="<s>", unk="<unk>", sep="</s>", pad="<pad>", cls="</s>", mask="<special1>"),
+    ),
+    "FSMT": tokens(bos="<s>", unk="<unk>", sep="</s>", pad="<pad>"),
     "Funnel": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="<sep>", pad="<pad>", cls="<cls>", mask="<mask>"),
     "Gemma": tokens(bos="<bos>", eos="<eos>", unk="<unk>", pad="<pad>", mask="<mask>"),
     "GPTNeoX": GPT2 | tokens(pad="<|padding|>"),

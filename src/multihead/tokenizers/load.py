@@ -12,9 +12,18 @@ from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_err
 from . import defaults
 from .frames import ENDS, set_special_tokens
 from .languages import ENGLISH, language_tokens
-from .older import PLAIN, class_stem, from_parts, optional, read_text, stem_of_model_type
+from .older import (
+    PLAIN,
+    class_stem,
+    from_parts,
+    optional,
+    read_counted_merges,
+    read_text,
+    read_vocab_json,
+    stem_of_model_type,
+)
 from .prefix import BYTES, with_prefix_space
-from .settings import MARIAN_FILES, MARIAN_SIDES, TEMPLATE_FILE, TEMPLATE_FOLDER, check, check_merges, ids
+from .settings import FSMT_FILES, MARIAN_FILES, MARIAN_SIDES, TEMPLATE_FILE, TEMPLATE_FOLDER, check, check_merges, ids
 from .special import (
     ROLES,
     exact_special_tokens,
@@ -76,9 +85,10 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     files: Mapping[str, bytes] = {}
     single = (folder / "tokenizer.json").is_file()
     stem = stem_of_model_type(folder) if not single and stem in PLAIN else stem
-    if all((folder / name).is_file() for name in MARIAN_FILES) and (not single or stem in ("", "Marian")):
-        built, target, files = marian(folder, settings)  # a tokenizer.json beside them has one side alone
-        backend, found, more = built.backend, built.special, list(built.more)
+    pair = vocabulary_pair(folder, stem, single)
+    if pair is not None:
+        built, target, files = pair(folder, settings)
+        backend, found, more, words = built.backend, built.special, list(built.more), built.words
     elif single:
         backend, found, more, words = from_json(folder, stem, settings, special, changes)
     else:
@@ -95,7 +105,7 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
             add_listed_tokens(side, settings, old, strict=False)
     named = {"tokenizer_class": f"{stem}Tokenizer"} if stem else {}
     settings = {**defaults.SETTINGS.get(stem, {}), **named, **settings}
-    other = None if target is None else Tokenizer(target.backend, target.special, settings)
+    other = None if target is None else Tokenizer(target.backend, target.special, settings, words=target.words)
     names = named_tokens(special, settings)
     tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
     apply_begin_end(tokenizer, single, changes)
@@ -226,6 +236,24 @@ def small_marian(backend: Any) -> tuple[Any, dict[str, str], list[str]]:
     backend.add_special_tokens([to_added_token(token, special=True) for token in special.values()])
     set_special_tokens(backend, "$A </s>", "$A $B </s>", ["</s>"])
     return backend, special, []
+
+
+def vocabulary_pair(folder: Path, stem: str, single: bool) -> Any:
+    """Return the function that loads a pair of vocabularies, or None where the folder holds none."""
+    if all((folder / name).is_file() for name in MARIAN_FILES) and (not single or stem in ("", "Marian")):
+        return marian  # a tokenizer.json beside them has one side alone
+    return fsmt if stem == "FSMT" and all((folder / name).is_file() for name in FSMT_FILES) else None
+
+
+def fsmt(folder: Path, settings: Mapping[str, Any]) -> tuple[BuiltTokenizer, BuiltTokenizer, dict[str, bytes]]:
+    """Load source and target of FSMT, with its files unchanged."""
+    from . import moses
+
+    settings = {**optional(folder / "special_tokens_map.json"), **settings}
+    source, target = (read_vocab_json(folder, name) for name in FSMT_FILES[:2])
+    with read_errors(f"{folder}: vocabularies with merges.txt"):
+        built = moses.fsmt(source, target, read_counted_merges(folder), settings)
+    return *built, {name: (folder / name).read_bytes() for name in FSMT_FILES}
 
 
 def marian(folder: Path, settings: Mapping[str, Any]) -> tuple[BuiltTokenizer, BuiltTokenizer, dict[str, bytes]]:

@@ -64,6 +64,7 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> BuiltTok
         kinds.append(("vocab.txt", recipes.LINES, lambda build: read_vocab_txt(folder / "vocab.txt", build, settings)))
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         kinds.append(("vocab.json and merges.txt", recipes.BPES, lambda build: read_bpe_files(folder, build, settings)))
+        kinds.append(("vocab.json and merges.txt", recipes.MOSES, lambda build: read_moses(folder, build, settings)))
     if model is not None and (folder / "vocab.json").is_file():
         joint = {"M2M100": recipes.m2m100}
         kinds.append(
@@ -133,6 +134,23 @@ def read_bpe_files(folder: Path, build: Any, settings: Mapping[str, Any]) -> Bui
     return keep_files(built, folder=folder, names=["vocab.json", "merges.txt"])
 
 
+def read_moses(folder: Path, build: Any, settings: Mapping[str, Any]) -> BuiltTokenizer:
+    """Read vocab.json and merges.txt of Moses' words."""
+    vocab, merges = read_vocab_json(folder), read_counted_merges(folder)
+    with read_errors(f"{folder}: vocab.json with merges.txt"):
+        built = build(vocab, merges, settings)
+    return keep_files(built, folder=folder, names=["vocab.json", "merges.txt"])
+
+
+def read_counted_merges(folder: Path) -> list[tuple[str, ...]]:
+    """Read merges.txt whose lines may end with a count. Raises CorruptFile."""
+    rows = [tuple(row.split()[:2]) for row in read_text(folder / "merges.txt").split("\n") if row.strip()]
+    wrong = next((row for row in rows if len(row) != 2), None)
+    if wrong is not None:
+        raise CorruptFile(f"{folder / 'merges.txt'} has the line {' '.join(wrong)!r}, which is no pair of tokens.")
+    return rows
+
+
 def read_piece_ids(folder: Path, model: Path, build: Any, settings: Mapping[str, Any]) -> BuiltTokenizer:
     """Read vocab.json, which gives the ids of the pieces of a SentencePiece model."""
     from . import spm
@@ -141,10 +159,10 @@ def read_piece_ids(folder: Path, model: Path, build: Any, settings: Mapping[str,
     return built
 
 
-def read_vocab_json(folder: Path) -> dict[str, int]:
-    """Read vocab.json: token -> id. Raises CorruptFile for ids that are no numbers."""
-    vocab = read_json(folder / "vocab.json")
-    ids(vocab, folder / "vocab.json")
+def read_vocab_json(folder: Path, name: str = "vocab.json") -> dict[str, int]:
+    """Read a vocabulary: token -> id. Raises CorruptFile for ids that are no numbers."""
+    vocab = read_json(folder / name)
+    ids(vocab, folder / name)
     return vocab
 
 

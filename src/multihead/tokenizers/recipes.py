@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from . import bytepairs, pieces, translators, wordpieces
 from .bytepairs import byt5
 from .characters import canine
+from .moses import flaubert, xlm
 from .parts import BuiltTokenizer, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
@@ -18,13 +19,14 @@ from .translators import m2m100, marian_sides
 from .wordpieces import wordpiece
 
 __all__ = [
-    "BPES", "FAMILIES", "LINES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "canine", "m2m100", "marian_sides",
-    "marian_small", "merges_of", "wordpiece",
+    "BPES", "FAMILIES", "LINES", "MOSES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "canine", "m2m100",
+    "marian_sides", "marian_small", "merges_of", "wordpiece",
 ]  # fmt: skip
 
 SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {**pieces.RECIPES, **translators.RECIPES}
 BPES = bytepairs.RECIPES
 LINES = wordpieces.RECIPES
+MOSES = {"Flaubert": flaubert, "XLM": xlm}
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "albert": "Albert",
     "bart": "Roberta",
@@ -49,7 +51,9 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "electra": "Electra",
     "ernie": "Bert",
     "esm": "Esm",
+    "flaubert": "Flaubert",
     "fnet": "FNet",
+    "fsmt": "FSMT",
     "funnel": "Funnel",
     "gemma": "Gemma",
     "gemma2": "Gemma",

@@ -11,13 +11,14 @@ from ..config import write_json
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import rebuild_folder
 from .frames import ENDS
-from .settings import MARIAN_FILES, TEMPLATE_FILE, TEMPLATE_FOLDER
+from .settings import FSMT_FILES, MARIAN_FILES, TEMPLATE_FILE, TEMPLATE_FOLDER
 from .special import MORE
 
 if TYPE_CHECKING:
     from .core import TokenizerCore
 
 
+PAIRS = {"Marian": MARIAN_FILES, "FSMT": FSMT_FILES}
 TRANSLATORS = frozenset(("MBart", "MBart50", "Nllb"))  # the reference's classes that read tokenizer.json and languages
 
 
@@ -47,7 +48,7 @@ def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
     }
     tables = tokenizer.files
     if tokenizer.target is not None:
-        settings |= marian_settings(tokenizer)
+        settings |= pair_settings(tokenizer)
     elif tokenizer.words is not None:  # another library's class cuts the words as the settings say
         settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": added_after_vocabulary(tokenizer)}
     if tokenizer.target is None and not tables:
@@ -72,25 +73,26 @@ def write_files(
     return tuple(str(folder / name) for name in (*tables, "tokenizer_config.json", "special_tokens_map.json"))
 
 
-def marian_settings(tokenizer: TokenizerCore) -> dict[str, Any]:
-    """Return the tokenizer_config.json entries of a Marian pair: the class, and tokens added to both sides.
+def pair_settings(tokenizer: TokenizerCore) -> dict[str, Any]:
+    """Return the tokenizer_config.json entries of a pair: the class, and tokens added to both sides.
 
     Raises:
         UnsupportedOption: a pair that was not read from such files, or tokens that have an id on each side.
     """
-    if not set(MARIAN_FILES) <= set(tokenizer.files):
+    stem = next((stem for stem, names in PAIRS.items() if set(names) <= set(tokenizer.files)), None)
+    if stem is None:
         raise UnsupportedOption(
-            f"A tokenizer with a target of its own is saved as {', '.join(MARIAN_FILES)}; this one was not read from "
-            "such files. Save the two sides separately: save_pretrained of the tokenizer without a target, and of its "
-            "target."
+            f"A tokenizer with a target of its own is saved as {' or '.join(map(', '.join, PAIRS.values()))}; this one "
+            "was not read from such files. Save the two sides separately: save_pretrained of the tokenizer without a "
+            "target, and of its target."
         )
     more = added_after_vocabulary(tokenizer)
-    if more and "target_vocab.json" in tokenizer.files:
+    if more and ("target_vocab.json" in tokenizer.files or stem == "FSMT"):
         raise UnsupportedOption(
             f"{next(iter(more.values()))['content']!r} was added to a source and a target with vocabularies of their "
             "own; no file holds an added token with two ids. Save the tokenizer without it."
         )
-    return {"tokenizer_class": "MarianTokenizer", "added_tokens_decoder": more}
+    return {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": more}
 
 
 def added_after_vocabulary(tokenizer: TokenizerCore) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from .special import MORE, ROLES
 
 FLAGS = """
     add_bos_token add_eos_token add_prefix_space clean_up_tokenization_spaces do_basic_tokenize do_lower_case
-    do_lowercase_and_remove_accent keep_accents legacy legacy_behaviour lowercase normalize remove_space
+    do_lowercase do_lowercase_and_remove_accent keep_accents legacy legacy_behaviour lowercase normalize remove_space
     separate_vocabs split_special_tokens strip_accents tokenize_chinese_chars trim_offsets
 """.split()
 TEXTS = "tokenizer_class src_lang tgt_lang padding_side truncation_side errors language_codes".split()
@@ -23,6 +23,7 @@ TEMPLATE_FILE = "chat_template.jinja"
 TEMPLATE_FOLDER = "additional_chat_templates"
 MARIAN_SIDES = ("source.spm", "target.spm")
 MARIAN_FILES = (*MARIAN_SIDES, "vocab.json")
+FSMT_FILES = ("vocab-src.json", "vocab-tgt.json", "merges.txt")
 
 
 def check(settings: Mapping[str, Any], source: object) -> None:

@@ -108,6 +108,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "flex_olmo": Entry("olmoe", "FlexOlmo", "FLEX_OLMO"),
     "flint": Entry("mellum", "Flint", "FLINT"),
     "fnet": Entry("fnet", "FNet"),
+    "fsmt": Entry("fsmt", "FSMT"),
     "funnel": Entry("funnel", "Funnel"),
     "gemma": Entry("gemma", "Gemma", layouts=(("gguf", "gemma"),)),
     "gemma2": Entry("gemma2", "Gemma2", layouts=(("gguf", "gemma2"),)),
