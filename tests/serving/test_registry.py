@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from multihead.serving.errors import ApiError
-from multihead.serving.models import registry
+from multihead.serving.models import load_events, registry
 from multihead.serving.models.memory import file_bytes
 from multihead.serving.models.registry import ModelRegistry
 from multihead.serving.request_info import RequestInfo, _current
@@ -46,7 +46,7 @@ async def until(done: Any) -> None:
 
 async def changes(models: ModelRegistry, found: list[tuple[str, str]]) -> None:
     async for event in models.events.watch(60):
-        if event is not None:
+        if event is not None and "percent" not in event:
             found.append((event["model"], event["status"]))
 
 
@@ -233,3 +233,31 @@ def test_weights_that_a_folder_has_in_two_formats_are_counted_once(bert: Path, t
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(bytes(100))
     assert file_bytes(str(folder)) == before + 100
+
+
+def test_a_load_tells_how_far_it_is(bert: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(load_events, "SHARE_SECONDS", 0)
+
+    async def go() -> None:
+        models = ModelRegistry(ServerSettings(models=(ModelSettings(source=str(bert), precision="bf16"),)).check())
+        found: list[dict[str, Any]] = []
+
+        async def watch() -> None:
+            async for event in models.events.watch(60):
+                found.append(event or {})
+
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        await models.get()
+        await until(lambda: found[-1]["status"] == "loaded")
+        watching.cancel()
+        shares = [(event["stage"], event["percent"]) for event in found if "percent" in event]
+        for stage in ("reading", "preparing"):
+            own = [percent for name, percent in shares if name == stage]
+            assert own == sorted(own)
+            assert len(own) > 1
+            assert own[-1] == 100
+        assert [event["status"] for event in found] == ["loading"] * (len(found) - 1) + ["loaded"]
+        await models.close()
+
+    asyncio.run(go())

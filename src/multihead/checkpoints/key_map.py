@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatch, UnsupportedConfig
+from ..load_progress import READING, LoadSteps
 from .tensor_sources import Source
 
 # (path, owner, leaf, parameter) -> whether the parameter was initialized
@@ -121,6 +122,7 @@ class KeyMap:
         stored = RecentTensors(stored)
         self._check_computed(stored, names, source)
         self._check_constants(stored, names, prefix, source)
+        steps = LoadSteps(READING, sum(each.numel() for _, _, _, each in parameter_owners(module)))
         for path, owner, leaf, parameter in parameter_owners(module):
             where = self.locate(path, prefix)
             wanted = [key if key in names else aliases.get(key, key) for key in (where[1] if where else (path,))]
@@ -152,6 +154,7 @@ class KeyMap:
             value = value.clone() if lent and wanted[0] in owned else value  # the other's own numbers stay its own
             owned.update(wanted)
             owner._parameters[leaf] = nn.Parameter(value, requires_grad=learns)
+            steps.finish(parameter.numel())
         unexpected = self._left_over(names, used, known)
         if missing or misshapen or unexpected or wrong:
             raise CheckpointMismatch(

@@ -12,6 +12,7 @@ from torch import nn
 from ..heads.heads import LanguageModel
 from ..kernels.quantization.base import file_format, format_of
 from ..kernels.quantization.registry import FILE_FORMAT
+from ..load_progress import PREPARING, LoadSteps
 from ..nn.attention.attention import CrossAttention
 from ..nn.experts import ExpertList, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
@@ -39,7 +40,12 @@ from .fused_linear_gpu import FusedLinearGPU
 from .layer_spec import LayerSpec, NormSpec, describe
 
 GPU = "gpu"  # in place of a format: weights keep their dtype, and torch multiplies them
-Places = WeakKeyDictionary[nn.Module, nn.Module]  # a layer -> the module in its place; a layer may have several places
+
+
+class Places(WeakKeyDictionary[nn.Module, nn.Module]):
+    """A layer -> the module in its place; a layer may have several places. `steps`: counts layers that are fused."""
+
+    steps: LoadSteps
 
 
 def fuse(module: nn.Module, format: str) -> nn.Module:
@@ -54,7 +60,8 @@ def fuse(module: nn.Module, format: str) -> nn.Module:
     Raises:
         InvalidInput: weights that are not finite, or too large.
     """
-    places: Places = WeakKeyDictionary()
+    places = Places()
+    places.steps = LoadSteps(PREPARING, sum(isinstance(part, Residual) for part in module.modules()))
     _fuse_parts(module, format, places)
     return (_fused_stack(module, format) if type(module) is Stack else None) or module
 
@@ -80,6 +87,8 @@ def _fuse_one(layer: nn.Module, format: str, places: Places, packable: bool) -> 
         return _fused_stack(layer, format) or layer
     fused = (_fused_residual(layer, format) if type(layer) is Residual else _fused_step(layer, format)) or layer
     _fuse_parts(fused, format, places)
+    if isinstance(layer, Residual):
+        places.steps.finish()
     return fused
 
 

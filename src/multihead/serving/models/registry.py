@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import MultiheadError, nearest
+from ...load_progress import watch_load
 from ..errors import ApiError
 from ..request_info import current_request
 from ..settings import ModelSettings, ServerSettings
 from ..start import EarlyLoad
-from .load_events import LoadEvents
+from .load_events import LoadEvents, LoadShares
 from .memory import file_bytes
 from .served_model import ServedModel
 
@@ -55,7 +56,7 @@ class ModelRegistry:
         self.loads = 0  # since the start
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}
         self._budget = asyncio.Lock()  # of `model_memory`: two loads must not count the same free bytes
-        self.tasks: dict[str, str] = {}  # id -> the task of a model that is not loaded, once it is known
+        self.tasks: dict[str, str] = {}  # id -> the task of a model that is not loaded, with its languages, once known
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -159,16 +160,26 @@ class ModelRegistry:
 
     async def _build(self, settings: ModelSettings) -> ServedModel:
         if self.settings.model_memory is None:
-            return await asyncio.to_thread(ServedModel.load, settings, self.settings)
+            return await self._read(settings)
         async with self._budget:
             await self._make_room(await asyncio.to_thread(file_bytes, settings.source), settings.id)
-            model = await asyncio.to_thread(ServedModel.load, settings, self.settings)
+            model = await self._read(settings)
             try:
                 await self._make_room(model.weight_bytes, settings.id)
             except ApiError:
                 await asyncio.to_thread(model.close)
                 raise
             return model
+
+    async def _read(self, settings: ModelSettings) -> ServedModel:
+        """Return a model, loaded in a thread; watchers learn how far it is."""
+        shares = LoadShares(self.events, settings.id)
+
+        def load() -> ServedModel:
+            with watch_load(shares.tell):
+                return ServedModel.load(settings, self.settings)
+
+        return await asyncio.to_thread(load)
 
     async def _make_room(self, need: int, name: str) -> None:
         """Unload models that nobody uses until `need` bytes are free. Raises ApiError."""
