@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -16,7 +17,9 @@ from huggingface_hub.errors import BadRequestError, ValidationError
 import multihead
 from multihead.pipelines.catalog import TASKS
 from multihead.serving.models.choice import fit_languages
-from multihead.serving.settings import ModelSettings
+from multihead.serving.models.served_model import ServedModel
+from multihead.serving.models.tasks import main_task, task_by_name
+from multihead.serving.settings import ModelSettings, ServerSettings
 from tests.serving.conftest import RunningServer
 
 CONTEXT = "The quick brown fox jumps over the lazy dog."
@@ -46,15 +49,10 @@ def client(task_server: RunningServer):
 
 
 def test_each_pair_of_languages_is_asked_of_its_own_model(task_server):
-    own = [ModelSettings(source="x", name=name, task=task) for name, task in (
-        ("a", "translation_en_to_pt"), ("b", "translation_pt_to_en"), ("c", None), ("en-de", None)
-    )]  # fmt: skip
-    found = {task: [each.id for each in fit_languages(own, f"translation{task}")] for task in (
-        "", "_pt_to_en", "_en_to_de", "_en_to_fr"
-    )}  # fmt: skip
+    own = {"a": "translation_en_to_pt", "b": "translation_pt_to_en", "c": "translation", "d": "translation_en_to_de"}
+    found = {task: fit_languages(own, f"translation{task}") for task in ("", "_pt_to_en", "_en_to_de", "_en_to_fr")}
     assert found == {
-        "": ["a", "b", "c", "en-de"], "_pt_to_en": ["b", "c", "en-de"], "_en_to_de": ["en-de", "c"],
-        "_en_to_fr": ["c", "en-de"],
+        "": ["a", "b", "c", "d"], "_pt_to_en": ["b", "c"], "_en_to_de": ["d", "c"], "_en_to_fr": ["c"]
     }  # fmt: skip
     body = {"inputs": "the dog", "parameters": {"max_new_tokens": 2}}
     for code in ("de", "fr"):
@@ -372,3 +370,34 @@ class TestRealModels:
         assert english.json()[0]["translation_text"] == "The house is great."
         wrong = real_server.post("/models/en-pt/pipeline/translation_pt_to_en", {"inputs": "A casa é grande."})
         assert "translation_en_to_pt" in wrong.json()["error"]
+
+
+def test_a_translator_has_the_languages_that_its_files_or_its_name_tell(marian, tmp_path):
+    folder = shutil.copytree(marian, tmp_path / "opus")
+    settings = folder / "tokenizer_config.json"
+    known = {**json.loads(settings.read_text()), "source_lang": None, "target_lang": None}
+    settings.write_text(json.dumps(known))
+    assert main_task(str(folder)) == "translation"
+    settings.write_text(json.dumps({**known, "source_lang": "en", "target_lang": "mul"}))
+    assert main_task(str(folder)) == "translation"
+    assert task_by_name("translation", ["opus", "en-mul", "de-nl"]) == "translation_de_to_nl"
+    settings.write_text(json.dumps({**known, "source_lang": "en", "target_lang": "de"}))
+    assert main_task(str(folder)) == "translation_en_to_de"
+    served = ServedModel.load(ModelSettings(source=str(folder), name="opus"), ServerSettings())
+    try:
+        assert served.tasks() == ["translation", "text2text-generation", "feature-extraction"]
+        assert served.pipeline("translation_en_to_de").resolve_options().tgt_lang == "de"
+    finally:
+        served.close()
+
+
+def test_tasks_are_those_that_a_model_can_answer(task_server):
+    disputed = {"zero-shot-classification", "decision", "text-ranking", "fill-mask", "question-answering"}
+    found = {
+        name: disputed & set(task_server.get(f"/inspect/model/{name}").json()["tasks"])
+        for name in ("labels", "judge", "reranker", "translator", "mask")
+    }
+    assert found["labels"] == found["translator"] == set()
+    assert found["judge"] == {"zero-shot-classification", "decision"}
+    assert found["reranker"] == {"decision", "text-ranking"}
+    assert "fill-mask" in found["mask"]

@@ -12,7 +12,7 @@ from ..errors import ApiError
 from ..settings import ModelSettings
 from .registry import ModelRegistry
 from .served_model import ServedModel
-from .tasks import main_task
+from .tasks import main_task, task_by_name
 
 log = logging.getLogger("multihead.serving")
 ENCODERS = ("sentence-similarity", "feature-extraction")
@@ -40,39 +40,49 @@ async def model_for(models: ModelRegistry, name: str | None, task: str) -> Serve
     if name is not None:
         return await models.get(name)
     wanted = canonical_name(task)
-    known = [(each, await task_of(models, each)) for each in models.known.values()]
+    known = {each.id: await task_of(models, each) for each in models.known.values()}
     for able in (wanted, *STAND_INS.get(wanted, ())):
-        fitting = fit_languages([model for model, own in known if own == able], task)
+        own = {name: task for name, task in known.items() if task is not None and canonical_name(task) == able}
+        fitting = fit_languages(own, task)
         if fitting:
-            return await models.get(fitting[0].id)
+            return await models.get(fitting[0])
     raise ApiError(
         f"No model here answers {task}. GET /v1/models lists all; name one as `model`, or start the server with one "
         "for this task.", 404, param="model", code="model_not_found",
     )  # fmt: skip
 
 
-def fit_languages(models: Sequence[ModelSettings], task: str) -> Sequence[ModelSettings]:
+def fit_languages(models: Mapping[str, str], task: str) -> Sequence[str]:
     """Return the models that may translate a pair of languages, those of this pair first; all for other tasks.
 
-    A model has a pair by its task, or by its name, such as "en-pt". One of another pair is left out.
+    Args:
+        models: id -> task. One with another pair of languages is left out.
     """
-    pair = LANGUAGE_PAIR.fullmatch(task)
-    if pair is None:
-        return models
-    own = [each for each in models if each.task == task or "-".join(pair.groups()) in (each.id, *each.aliases)]
-    return [*own, *(each for each in models if each not in own and not LANGUAGE_PAIR.fullmatch(each.task or ""))]
+    if not LANGUAGE_PAIR.fullmatch(task):
+        return list(models)
+    own = [each for each, known in models.items() if known == task]
+    return [*own, *(each for each, known in models.items() if not LANGUAGE_PAIR.fullmatch(known))]
 
 
 async def task_of(models: ModelRegistry, model: ModelSettings) -> str | None:
-    """Return the task that a model was made for, read from its files once; None if they cannot be read."""
+    """Return the task that a model was made for, with its languages; None if its files cannot be read.
+
+    Files are read once.
+    """
     loaded = models.loaded.get(model.id)
     if loaded is not None:
-        return loaded.task
+        return with_languages(loaded.made_for)
     if model.id not in models.tasks:
         try:
-            task = await asyncio.to_thread(main_task, model.source) if model.task is None else model.task
+            found = await asyncio.to_thread(main_task, model.source) if model.task is None else model.task
+            task = task_by_name(found, (model.id, *model.aliases))
         except MultiheadError as error:
             log.error("The task of %s cannot be read: %s", model.id, error)
             return None
-        models.tasks[model.id] = canonical_name(task)
+        models.tasks[model.id] = with_languages(task)
     return models.tasks[model.id]
+
+
+def with_languages(task: str) -> str:
+    """Return a task's own name, or its name with a pair of languages."""
+    return task if LANGUAGE_PAIR.fullmatch(task) else canonical_name(task)

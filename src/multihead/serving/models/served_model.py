@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ..._version import __version__
-from ...errors import InvalidInput
+from ...errors import InvalidInput, UnsupportedConfig, UnsupportedTokenizer
 from ...generation.abandonment import Abandonment
 from ...generation.engine_thread import EngineThread
 from ...generation.prompt_salt import prompt_salt
@@ -19,7 +19,7 @@ from ...pipelines.base import Pipeline
 from ...pipelines.catalog import LANGUAGE_PAIR, TASKS, canonical_name
 from ...pipelines.pipeline import pipeline
 from ...pipelines.precision import load_options
-from ...pipelines.translation.pipeline import TranslationPipeline
+from ...pipelines.translation.pipeline import Translation, TranslationPipeline
 from ..admission import Admission
 from ..errors import ApiError
 from ..mailbox import Mailbox
@@ -29,9 +29,10 @@ from ..token_texts import TokenTexts
 from .batcher import Batcher, BatchStats
 from .memory import weight_bytes
 from .prompt_cache import keep_prompts, restore_prompts
-from .tasks import main_task
+from .tasks import TRANSLATOR_TYPES, main_task, task_by_name
 
 T = TypeVar("T")
+OF_TRANSLATORS = ("translation", "text2text-generation", "feature-extraction")  # of Marian models, which do no more
 WRITERS = 4  # requests of pipelines that generate, each in a thread of its own
 
 
@@ -40,14 +41,15 @@ class ServedModel:
 
     Attributes:
         task: the task that the checkpoint was made for. pipe: the pipeline of this task.
+        made_for: the task with the languages of a translator, where they are known.
         created: seconds since 1970, of the load. last_used: seconds of a monotonic clock.
         admission: counts the sequences that are generated or wait for it.
         users: requests that hold the model. keep: seconds without use until it is unloaded; None as for all models.
         weight_bytes: memory of its weights.
     """
 
-    def __init__(self, settings: ModelSettings, server: ServerSettings, pipe: Pipeline) -> None:
-        self.settings, self.server, self.pipe = settings, server, pipe
+    def __init__(self, settings: ModelSettings, server: ServerSettings, pipe: Pipeline, made_for: str = "") -> None:
+        self.settings, self.server, self.pipe, self.made_for = settings, server, pipe, made_for or pipe.task
         self.task = canonical_name(pipe.task)
         self.created, self.last_used = int(time.time()), time.monotonic()
         self.admission = Admission(server.max_running, server.max_queue)
@@ -61,12 +63,14 @@ class ServedModel:
     @classmethod
     def load(cls, settings: ModelSettings, server: ServerSettings) -> ServedModel:
         """Load a model with the head that it was saved with. Raises what `pipeline` raises."""
-        task = settings.task or main_task(settings.source)
+        task = settings.task or task_by_name(main_task(settings.source), (settings.id, *settings.aliases))
         options = load_options(settings.precision, settings.device)
-        pipe = pipeline(task, settings.source, device=settings.device, **options)
+        # a translator that can write several languages writes the one that a text asks for
+        own = settings.task or canonical_name(task)
+        pipe = pipeline(own, settings.source, device=settings.device, **options)
         if settings.chat_template is not None:
             pipe.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
-        model = cls(settings, server, pipe)
+        model = cls(settings, server, pipe, task)
         if model.writes:  # before its first use, so that pipelines of all tasks submit to one engine
             engine = model.start_engine()
             for name, source in settings.adapters.items():
@@ -183,28 +187,34 @@ class ServedModel:
         name = canonical_name(task) if pair is None else task  # each pair of languages has a pipeline of its own
         if name not in self._pipelines:
             try:
-                if pair is not None and isinstance(self.pipe, TranslationPipeline):
+                if pair is not None and task != self.made_for and isinstance(self.pipe, TranslationPipeline):
                     self.pipe.check_pair(pair[1], pair[2])
                 self._pipelines[name] = pipeline(task, self.model, self.tokenizer)
             except InvalidInput:
+                advice = "Name another model."
+                if pair is not None and self.made_for == "translation":
+                    advice = f"Its files name no languages: start the server with task: {task} of this model."
                 raise ApiError(
-                    f"{self.id} does not serve {task}; it was made for {self.pipe.task}. Name another model.",
+                    f"{self.id} does not serve {task}; it was made for {self.made_for}. {advice}",
                     param="model", code="wrong_task",
                 ) from None  # fmt: skip
         return self._pipelines[name]
 
     def tasks(self) -> list[str]:
-        """Return the names of all tasks that this model serves."""
-        from ...pipelines.pipeline import pipeline_class
+        """Return the names of all tasks that this model serves, its own first."""
+        return [self.task, *(name for name in TASKS if name != self.task and self._serves(name))]
 
-        found = []
-        for name, entry in TASKS.items():
-            try:
-                pipeline_class(name, entry, self.model, {})
-            except InvalidInput:
-                continue
-            found.append(name)
-        return found
+    def _serves(self, task: str) -> bool:
+        translates = isinstance(self.pipe, Translation) and self.model.config.model_type in TRANSLATOR_TYPES
+        if translates and task not in OF_TRANSLATORS:
+            return False
+        try:
+            made = self.pipeline(task)
+            for needed in ("entailment", "mask"):  # a label or a token that the model may lack
+                getattr(made, needed, None)
+        except (ApiError, UnsupportedConfig, UnsupportedTokenizer):
+            return False
+        return True
 
     def close(self) -> None:
         """End the engine and the batches, and free the caches."""

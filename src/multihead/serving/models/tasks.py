@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ...modeling.auto import AutoConfig
 from ...models.common.registry import find_class
 from ...pipelines.pipeline import has_head
 
+LANGUAGE = re.compile("(?!mul)[a-z]{2,3}")  # those of many languages have "mul", or names such as "ROMANCE"
+TRANSLATOR_TYPES = ("marian", "marian_ssru")  # model types that do nothing but translate
 SAVED_HEADS = {  # suffix of the class that a checkpoint was saved from -> task
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -49,12 +52,33 @@ def main_task(source: str) -> str:
         return "text-ranking" if labels == 1 else "text-classification"
     if head in SAVED_HEADS:
         return SAVED_HEADS[head]
-    if config.model_type == "marian" or getattr(config, "is_encoder_decoder", False):
-        return "translation" if config.model_type == "marian" else "text2text-generation"
+    if config.model_type in TRANSLATOR_TYPES:
+        return translation_task(root)
+    if getattr(config, "is_encoder_decoder", False):
+        return "text2text-generation"
     for name, task in BY_HEAD:
         if head != "Model" and has_head(name, config):
             return task
     return "feature-extraction"
+
+
+def translation_task(root: Path) -> str:
+    """Return the task of a translator, with its languages where its tokenizer's files, or Bergamot's, name one pair."""
+    pair = [str(entries_of(root / "tokenizer_config.json").get(name)) for name in ("source_lang", "target_lang")]
+    if pair == ["None", "None"]:
+        pair = str(entries_of(root / "model_info.json").get("shortName")).split("-")[:2]
+    return f"translation_{pair[0]}_to_{pair[1]}" if all(map(LANGUAGE.fullmatch, pair)) else "translation"
+
+
+def task_by_name(task: str, names: Iterable[str]) -> str:
+    """Return the task of a translator with the languages that one of its names is, such as "en-pt"."""
+    pairs = (name.split("-") for name in names if task == "translation")
+    pair = next((pair for pair in pairs if len(pair) == 2 and all(map(LANGUAGE.fullmatch, pair))), None)
+    return task if pair is None else f"translation_{pair[0]}_to_{pair[1]}"
+
+
+def entries_of(file: Path) -> Mapping[str, Any]:
+    return read_json(file) if file.is_file() else {}
 
 
 def adapter_task(entries: Mapping[str, Any]) -> str:

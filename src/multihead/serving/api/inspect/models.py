@@ -51,7 +51,7 @@ def local_task(source: str) -> str | None:
     if not Path(source).exists():
         return None
     try:
-        return main_task(source)
+        return canonical_name(main_task(source))
     except MultiheadError:
         return None
 
