@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
@@ -74,6 +74,18 @@ class InvalidInput(MultiheadError, ValueError):
 
 class TextTooLong(InvalidInput):
     """More tokens than the model has positions for."""
+
+
+class InvalidForm(InvalidInput):
+    """A schema, pattern or grammar that is none, or that no text has.
+
+    Args:
+        name: the option. given: its value, in short. reason: what is wrong with it.
+    """
+
+    def __init__(self, name: str, given: str, reason: str) -> None:
+        super().__init__(f"{name} = {given} {reason}")
+        self.reason = reason
 
 
 class NoContinuation(InvalidInput):
@@ -170,7 +182,7 @@ def fold_layers(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def read_errors(
-    source: object, kind: type[MultiheadError] = CorruptFile, advice: str = "Get it again."
+    source: object, kind: Callable[[str], MultiheadError] = CorruptFile, advice: str = "Get it again."
 ) -> Iterator[None]:
     """Turn any error of Python and libraries while `source` is read into an error of this module, with its cause.
 

@@ -9,6 +9,10 @@ import pytest
 import torch
 
 from multihead import AutoModelForCausalLM, AutoTokenizer
+from multihead.serving.settings import ModelSettings, ServerSettings
+from multihead.serving.text_limits import beginning
+from multihead.tokenizers.core import TokenizerCore
+from tests.serving.conftest import running
 
 TEXT = "The quick brown fox"
 
@@ -174,3 +178,71 @@ def test_what_is_not_computed_is_refused_by_name(client, change, param):
     with pytest.raises(openai.BadRequestError) as caught:
         complete(client, extra_body=change)
     assert (caught.value.param or "").split("[")[0] == (param or "")
+
+
+def test_a_huge_prompt_is_refused_before_it_is_tokenized_whole(chat_model, monkeypatch):
+    tokenized = []
+    encode = TokenizerCore.encode_ids
+
+    def counted(tokenizer, texts, *rest, **options):
+        tokenized.extend(map(len, texts))
+        return encode(tokenizer, texts, *rest, **options)
+
+    monkeypatch.setattr(TokenizerCore, "encode_ids", counted)
+    model = ModelSettings(source=str(chat_model), name="chat", precision="float32")
+    with running(ServerSettings(models=(model,), max_body=64 << 20)) as server:
+        text = "the fox " * 1_000_000
+        asked = [
+            ("/v1/completions", {"prompt": text}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}),
+            ("/v1/messages", {"messages": [{"role": "user", "content": text}], "max_tokens": 4}),
+            ("/api/generate", {"model": "chat", "prompt": text, "raw": True}),
+            ("/models/chat", {"inputs": text}),
+            ("/v1/embeddings", {"input": [text]}),
+        ]
+        for path, body in asked:
+            answer = server.post(path, body if path == "/models/chat" else {"model": "chat", **body})
+            assert answer.status_code == 400, (path, answer.text[:300])
+            assert "512" in answer.text
+        vectors = server.post("/v2/embed", {"model": "chat", "texts": [text], "input_type": "search_query"})
+        short = server.post("/v2/embed", {"model": "chat", "texts": [text[:9000]], "input_type": "search_query"})
+        assert vectors.json()["embeddings"] == short.json()["embeddings"]  # both are cut
+        assert max(tokenized) < 100_000
+
+
+def test_a_beginning_has_the_tokens_of_the_whole_text(chat_model, bert):
+    for folder in (chat_model, bert):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        for text in ("the dog " * 9000, "fox" * 30000, " " * 60000, "the dog", "x" * 90000, f"a{' ' * 50000}fox"):
+            begin = beginning(tokenizer, text, 20)
+            whole = tokenizer.encode_ids([text], special=False)[0]
+            assert text.startswith(begin)
+            assert begin == text or len(whole) > 20
+            assert tokenizer.encode_ids([begin], special=False)[0][:20] == whole[:20]
+
+
+@pytest.mark.parametrize(("path", "field", "wrong"), [
+    ("/v1/completions", "structured_outputs", {"grammar": "start: x y"}),
+    ("/v1/completions", "guided_regex", "("),
+    ("/v1/chat/completions", "response_format",
+     {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer", "minimum": 5, "maximum": 3}}}),
+    ("/v1/chat/completions", "tools",
+     [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "strange"}}}]),
+    ("/v1/responses", "text", {"format": {"type": "json_schema", "name": "n", "schema": {"type": "strange"}}}),
+    ("/v1/messages", "output_config", {"format": {"type": "json_schema", "schema": {"type": "strange"}}}),
+    ("/api/chat", "format", {"type": "strange"}),
+])  # fmt: skip
+def test_the_error_of_a_form_names_its_field(server, path, field, wrong):
+    messages = [{"role": "user", "content": "A fox?"}]
+    body = {"model": "chat", "max_tokens": 8, "messages": messages, field: wrong}
+    if path == "/v1/completions":
+        body = {"prompt": "A fox", field: wrong}
+    if path == "/v1/responses":
+        body = {"input": "A fox?", field: wrong}
+    if path == "/api/chat":
+        body = {"model": "chat", "messages": messages, "stream": False, field: wrong}
+    answer = server.post(path, body)
+    assert answer.status_code == 400, answer.text
+    assert field in answer.text
+    if path.startswith("/v1/c"):
+        assert answer.json()["error"]["param"].startswith(field)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ...errors import InvalidInput, UnsupportedOption, UnsupportedTokenizer, describe_error, read_errors
+from ...errors import InvalidForm, InvalidInput, UnsupportedOption, UnsupportedTokenizer, describe_error, read_errors
 from ..config import GenerationConfig
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class TextGrammar:
             tokenizer: the model's own. vocabulary: tokens that the model scores.
 
         Raises:
-            InvalidInput: a form that is none or that no text has, two forms, no tokenizer, or no end token.
+            InvalidForm: a form that is none or that no text has.
+            InvalidInput: two forms, no tokenizer, or no end token.
             UnsupportedTokenizer: tokens that are no pieces of text.
             UnsupportedOption: the library is not installed.
         """
@@ -63,11 +64,15 @@ class TextGrammar:
         library = llguidance()
         given = getattr(config, requested[0])
         words = llguidance_tokenizer(tokenizer, vocabulary, sorted(config.ends))
-        with read_errors(f"{requested[0]} = {short(given)}", InvalidInput, ""):
+
+        def invalid(text: str) -> InvalidForm:
+            return InvalidForm(requested[0], short(given), text.strip())
+
+        with read_errors("", invalid, ""):
             form = compile_form(library, requested[0], given)
             start = library.LLMatcher(words, form, log_level=0)
         if start.is_error():
-            raise InvalidInput(f"{requested[0]} = {short(given)} describes no text: {start.get_error().strip()}")
+            raise invalid(f"describes no text: {start.get_error()}")
         return cls(start, requested[0])
 
     def processor(self, begin: int) -> GrammarProcessor:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...errors import InvalidInput
 from ...generation.logits.grammar import SPACE, schema_text
 from ..errors import ApiError
 from ..models.served_model import ServedModel
@@ -32,7 +33,7 @@ def answer_form(
         form: of text that is no call. strict: calls keep to the schemas of their tools.
 
     Raises:
-        ApiError: a grammar beside tools. InvalidInput: calls in a format without a grammar.
+        ApiError: tools whose schemas cannot be kept to, or calls in a format without a grammar.
     """
     ends, tokenizer = parser.reasoning_ends, model.tokenizer
     demanded = choice.mode == "required"
@@ -49,9 +50,12 @@ def answer_form(
     wanted = wanted if demanded or form else "auto"
     # with a form, either calls or text of the form
     either = bool(form) and not demanded
-    grammar = tool_grammar(
-        parser.tool_parser, tools, wanted, parallel, tokenizer=tokenizer, reasoning_ends=() if either else ends
-    )
+    try:
+        grammar = tool_grammar(
+            parser.tool_parser, tools, wanted, parallel, tokenizer=tokenizer, reasoning_ends=() if either else ends
+        )
+    except InvalidInput as error:
+        raise ApiError(str(error), param="tools", code="invalid_form") from None
     if not either:
         return {"grammar": grammar}
     start, *rules = grammar.splitlines()

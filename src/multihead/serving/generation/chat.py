@@ -18,7 +18,7 @@ from .generic_tools import PARSER
 from .prompts import Template, chat_prompt, generic_tools, template_text
 from .reasoning_budget import reasoning_budget
 from .request import GenerationRequest
-from .sampling import Sampling, generation_request
+from .sampling import Sampling, generation_request, longest_prompt
 from .stream import Generation, start
 from .text import Delta, TokenInfo
 from .tools import Tool, ToolChoice
@@ -137,7 +137,7 @@ async def start_chat(request: Request, model: ServedModel, asked: ChatRequest) -
 
 def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequest, list[OutputParser]]:
     """Return the request of a conversation, and a parser for each of its answers. Raises ApiError."""
-    prompt = conversation_ids(model, asked)
+    prompt = conversation_ids(model, asked, longest_prompt(model, asked.sampling))
     end = model.tokenizer.decode(prompt[-PROMPT_END:])
     tools = usable_tools(asked)
     plain = tools and generic_tools(model, asked.template)
@@ -158,7 +158,7 @@ def prepare_chat(model: ServedModel, asked: ChatRequest) -> tuple[GenerationRequ
     form = answer_form(
         model, parsers[0], asked.sampling.form, tools, asked.choice, parallel=asked.parallel, strict=asked.strict
     )
-    sampling = replace(asked.sampling, form=form)
+    sampling = replace(asked.sampling, form=form, form_name=asked.sampling.form_name or "tools")
     made = generation_request(model, prompt, sampling, parsers[0].kept_tokens)
     if (budget := asked.reasoning_budget) is not None:
         limit = reasoning_budget(model.tokenizer, parsers[0], len(made.prompt), budget, asked.budget_name)
@@ -170,8 +170,8 @@ def usable_tools(asked: ChatRequest) -> Sequence[Tool]:
     return () if asked.choice.mode == "none" else asked.tools
 
 
-def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
-    """Return the token ids of a conversation. Raises ApiError, ChatTemplateError."""
+def conversation_ids(model: ServedModel, asked: ChatRequest, most: int | None = None) -> list[int]:
+    """Return the token ids of a conversation. Raises ApiError, ChatTemplateError. `most`: see `text_prompts`."""
     tools = usable_tools(asked)
     if tools and "tools" not in template_text(model, asked.template) and not generic_tools(model, asked.template):
         raise ApiError(
@@ -180,7 +180,7 @@ def conversation_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
             "that lists tools (chat_template of its settings).",
             param="tools", code="unsupported_parameter",
         )  # fmt: skip
-    return chat_prompt(model, asked.messages, tools or None, asked.template)
+    return chat_prompt(model, asked.messages, tools or None, asked.template, most)
 
 
 async def count_prompt(model: ServedModel, asked: ChatRequest) -> int:

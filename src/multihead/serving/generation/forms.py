@@ -114,7 +114,7 @@ def choice_grammar(value: Any, name: str) -> str:
 
 
 def one_form(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the one form that a request asks for. Raises ApiError for two.
+    """Return `form` and `form_name` of the one form that a request asks for. Raises ApiError for two.
 
     Args:
         forms: field of the request -> its form, empty for none.
@@ -123,4 +123,5 @@ def one_form(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if len(asked) > 1:
         first, second, *_ = asked
         raise ApiError(f"{first} and {second} are two forms of one text; give one of them.", param=second)
-    return dict(next(iter(asked.values()), {}))
+    name, form = next(iter(asked.items()), ("", {}))
+    return {"form": dict(form), "form_name": name}

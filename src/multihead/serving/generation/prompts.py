@@ -9,6 +9,7 @@ from typing import Any
 from ...tokenizers.chat import select_template
 from ..errors import ApiError
 from ..models.served_model import ServedModel
+from ..text_limits import beginning
 from .generic_tools import GENERIC, generic_messages
 from .template_reads import check_messages, check_variables
 
@@ -51,9 +52,13 @@ class Template:
 
 
 def chat_prompt(
-    model: ServedModel, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, template: Template
+    model: ServedModel,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] | None,
+    template: Template,
+    most: int | None = None,
 ) -> list[int]:
-    """Return the token ids of a conversation.
+    """Return the token ids of a conversation. `most`: see `text_prompts`.
 
     Raises:
         ApiError: variables or messages that the template leaves out. ChatTemplateError: it refuses the conversation.
@@ -73,7 +78,7 @@ def chat_prompt(
 
     text = render(messages)
     check_messages(source, messages, text, render)
-    return text_prompts(model, [text], add_special_tokens=template.add_special_tokens)[0]
+    return text_prompts(model, [text], most, add_special_tokens=template.add_special_tokens)[0]
 
 
 def generic_tools(model: ServedModel, template: Template) -> bool:
@@ -87,7 +92,21 @@ def template_text(model: ServedModel, template: Template) -> str:
     return "\n".join(map(str, own.values())) if isinstance(own, Mapping) else str(own or "")
 
 
-def text_prompts(model: ServedModel, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-    """Return the token ids of texts."""
+def text_prompts(
+    model: ServedModel, texts: Sequence[str], most: int | None = None, *, add_special_tokens: bool = True
+) -> list[list[int]]:
+    """Return the token ids of texts.
+
+    Args:
+        most: tokens of a text; one with many more is refused before it is tokenized whole. None for no limit.
+
+    Raises:
+        ApiError: such a text.
+    """
+    if most is not None and any(beginning(model.tokenizer, text, most) is not text for text in texts):
+        raise ApiError(
+            f"The context of this model has {most} tokens, and the prompt alone has more. Shorten it.",
+            code="context_length_exceeded",
+        )
     ids: list[list[int]] = model.tokenizer.encode_ids(list(texts), special=add_special_tokens)
     return ids

@@ -19,6 +19,7 @@ class GenerationRequest:
         stop_tokens: end a text because the request says so; the answer names the one that did.
         include_stop: keeps the stop string or stop token in the text.
         skip_special_tokens: leaves special tokens out of the text, except `kept_tokens`.
+        form_name: the field of the request that its form comes from.
         include_end: tells the token that ends a text among its tokens.
         logprobs: how many of the most likely tokens are told with each token; None for no log-probabilities.
         prompt_logprobs: the same for the prompt's tokens. cache_salt, prompt_only: see EngineRequest.
@@ -33,6 +34,7 @@ class GenerationRequest:
     skip_special_tokens: bool = True
     kept_tokens: frozenset[int] = frozenset()
     include_end: bool = False
+    form_name: str = ""
     extras: Extras = field(default_factory=Extras)
     logprobs: int | None = None
     prompt_logprobs: int | None = None

@@ -30,6 +30,7 @@ class Sampling:
         stop_tokens: end a text too. ignore_eos: the model's own end tokens do not.
         beam_search: searches with n beams. bad_words: texts that never come. allowed_tokens: no others come.
         logit_bias: token -> what is added to its logit. form: one of json_schema, regex, grammar; see GenerationConfig.
+        form_name: its field in the request.
         context: tokens of prompt and continuation; None for the model's own length.
         truncate: tokens of the prompt that are kept, the last ones; -1 for as many as the context takes.
     """
@@ -48,6 +49,7 @@ class Sampling:
     allowed_tokens: Sequence[int] | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     form: Mapping[str, Any] = field(default_factory=dict)
+    form_name: str = ""
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     include_end: bool = False
@@ -88,8 +90,8 @@ def generation_request(
         stop_tokens=frozenset(sampling.stop_tokens) - own_ends,
         skip_special_tokens=sampling.skip_special_tokens,
         kept_tokens=frozenset(token for token in ids if token is not None), include_end=sampling.include_end,
-        extras=extras, logprobs=sampling.logprobs, prompt_logprobs=sampling.prompt_logprobs,
-        cache_salt=sampling.cache_salt,
+        form_name=sampling.form_name, extras=extras, logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs, cache_salt=sampling.cache_salt,
     )  # fmt: skip
 
 
@@ -142,6 +144,11 @@ def base_config(model: ServedModel) -> GenerationConfig:
     own = model.tokenizer.eos_token_id
     ends = config.ends | ({own} if own is not None else set())
     return config.changed(eos_token_id=sorted(ends) or None, **dict.fromkeys(DROPPED))
+
+
+def longest_prompt(model: ServedModel, sampling: Sampling) -> int | None:
+    """Return the most tokens that a prompt can have; None for no limit, or where the request lets it be cut."""
+    return None if sampling.truncate is not None else sampling.context or context_length(model.model.config)
 
 
 def new_tokens(model: ServedModel, prompt: int, sampling: Sampling) -> int:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
+from ...errors import InvalidForm
 from ...generation.engine_thread import Ended, EngineRequest, Event, NewToken, PromptRead
 from ...generation.stopping import ABORT, Continuation
 from ..admission import Slots
@@ -128,6 +129,8 @@ class Generation:
             if isinstance(event, NewToken):
                 self.clock.token(submission.choices[event.index].index)
             error = submission.receive(event)
+            if isinstance(error, InvalidForm):
+                error = form_error(error, self.requests[submission.source].form_name)
             self._error = self._error or error
             if not isinstance(event, PromptRead):
                 self._begun.set()
@@ -222,6 +225,11 @@ class Generation:
         if self._error is not None:
             self.close()
             raise self._error
+
+
+def form_error(error: InvalidForm, name: str) -> ApiError:
+    """Return the error of a form as that of the request's field."""
+    return ApiError(f"{name} {error.reason}.".replace("..", "."), param=name or None, code="invalid_form")
 
 
 async def start(

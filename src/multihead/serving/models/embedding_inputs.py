@@ -11,6 +11,7 @@ from ...pipelines.streaming_batcher import ModelInput, check_unicode
 from ...sentences.base import limit_of, tokenize
 from ...sentences.encoder import SentenceEncoder
 from ..errors import ApiError
+from ..text_limits import beginning
 from .served_model import ServedModel
 
 Texts = Sequence[str] | Sequence[Sequence[int]]
@@ -122,6 +123,7 @@ def encode_texts(
 ) -> list[ModelInput]:
     """Return the model input of each text, cut as the options say. Raises ApiError for texts that are too long."""
     tokenizer = encoder.tokenizer
+    texts = [beginning_of(encoder, number, text, limit, options) for number, text in enumerate(texts)]
     if options.truncate == 0 and options.side is None and options.special:
         own = tokenize(encoder.model, tokenizer, texts, truncation=True)
         return with_types(own.ids, own.token_types)
@@ -141,6 +143,16 @@ def encode_texts(
         check_length(number, len(encoding), limit)
     typed = "token_type_ids" in tokenizer.model_input_names and encoder.model.backbone.typed
     return with_types([each.ids for each in encodings], [each.type_ids for each in encodings] if typed else None)
+
+
+def beginning_of(encoder: SentenceEncoder, number: int, text: str, limit: int | None, options: EmbeddingOptions) -> str:
+    """Return what is read of a text that may be huge. Raises ApiError for a text that is too long and not cut."""
+    most, side = cut_length(limit, options), options.side or encoder.tokenizer.truncation_side
+    if most is None:
+        if limit is not None and beginning(encoder.tokenizer, text, limit) is not text:
+            raise too_long(number, f"more than {limit}", limit)
+        return text
+    return text if side == "left" else beginning(encoder.tokenizer, text, most)
 
 
 def with_types(ids: Sequence[list[int]], types: Sequence[list[int]] | None) -> list[ModelInput]:
@@ -193,8 +205,13 @@ def check_ids(texts: Sequence[Sequence[int]], vocabulary: int) -> None:
 def check_length(number: int, length: int, limit: int | None) -> None:
     """Raise ApiError for more tokens than the model reads."""
     if limit is not None and length > limit:
-        raise ApiError(
-            f"Input {number} has {length} tokens, and at most {limit} are read. Shorten it, split it, or ask "
-            "for its beginning only: truncate (TEI, Cohere, Ollama) or truncate_prompt_tokens (/v1/embeddings).",
-            param="input", code="context_length_exceeded",
-        )  # fmt: skip
+        raise too_long(number, str(length), limit)
+
+
+def too_long(number: int, length: str, limit: int) -> ApiError:
+    """Return the error of a text with more tokens than the model reads."""
+    return ApiError(
+        f"Input {number} has {length} tokens, and at most {limit} are read. Shorten it, split it, or ask "
+        "for its beginning only: truncate (TEI, Cohere, Ollama) or truncate_prompt_tokens (/v1/embeddings).",
+        param="input", code="context_length_exceeded",
+    )  # fmt: skip

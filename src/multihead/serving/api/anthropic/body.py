@@ -144,6 +144,7 @@ class MessagesBody(ConversationBody):
         return {
             "options": {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
             "limit": self.max_tokens, "stops": tuple(self.stop_sequences or ()), "form": self.form(),
+            "form_name": "output_config.format",
         }  # fmt: skip
 
 

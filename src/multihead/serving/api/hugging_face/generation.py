@@ -19,7 +19,7 @@ from ...errors import ApiError, to_api_error
 from ...generation.prompts import text_prompts
 from ...generation.request import GenerationRequest
 from ...generation.respond import stream_response
-from ...generation.sampling import Sampling, generation_request
+from ...generation.sampling import Sampling, generation_request, longest_prompt
 from ...generation.stream import Generation, start
 from ...generation.text import TokenInfo
 from ...models.served_model import ServedModel
@@ -85,7 +85,8 @@ class GenerateParameters(Body):
         return Sampling(
             options=options if draws else {**options, "temperature": 0.0}, limit=self.max_new_tokens,
             limit_name="parameters.max_new_tokens", stops=tuple(self.stop), include_stop=True,
-            form={} if self.grammar is None else self.grammar.form, include_end=True, truncate=self.truncate,
+            form={} if self.grammar is None else self.grammar.form, form_name="parameters.grammar",
+            include_end=True, truncate=self.truncate,
             logprobs=self.top_n_tokens or 0, prompt_logprobs=0 if self.decoder_input_details else None,
             cache_salt=salt,
         )  # fmt: skip
@@ -218,7 +219,8 @@ async def generate(
     sampling = asked.sampling(cache_salt(request))
 
     def make() -> list[GenerationRequest]:
-        return [generation_request(model, text_prompts(model, [prompt])[0], sampling)]
+        ids = text_prompts(model, [prompt], longest_prompt(model, sampling))[0]
+        return [generation_request(model, ids, sampling)]
 
     answer = Answer(model, prompt, asked, await start(model, info_of(request), 1, make))
     if not stream:

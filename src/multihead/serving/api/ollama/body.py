@@ -54,7 +54,7 @@ class OllamaBody(Body):
         if self.top_logprobs is not None and not self.logprobs:
             raise ApiError("top_logprobs needs logprobs to be true.", param="top_logprobs")
         return Sampling(
-            **read_options(model, self.options or {}), form=self.form(), cache_salt=cache_salt,
+            **read_options(model, self.options or {}), form=self.form(), form_name="format", cache_salt=cache_salt,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from ...generation.chat import Chat, start_chat
 from ...generation.prompts import text_prompts
 from ...generation.request import GenerationRequest
 from ...generation.respond import stream_response
-from ...generation.sampling import generation_request
+from ...generation.sampling import generation_request, longest_prompt
 from ...generation.stream import start
 from ...models.served_model import ServedModel
 from ...parsers import OutputParser
@@ -72,7 +72,8 @@ async def start_raw(request: Request, model: ServedModel, body: GenerateBody, pr
     sampling = body.sampling(model, cache_salt(request))
 
     def make() -> list[GenerationRequest]:
-        return [generation_request(model, text_prompts(model, [prompt])[0], sampling)]
+        ids = text_prompts(model, [prompt], longest_prompt(model, sampling))[0]
+        return [generation_request(model, ids, sampling)]
 
     return Chat(model, await start(model, info_of(request), 1, make), [OutputParser()], True)
 

@@ -70,10 +70,10 @@ class CompletionBody(SamplingFields):
         """True if the best of more continuations are returned."""
         return self.drafts > (self.n or 1)
 
-    def prompt_ids(self, model: ServedModel) -> list[list[int]]:
-        """Return the token ids of each prompt."""
+    def prompt_ids(self, model: ServedModel, most: int | None) -> list[list[int]]:
+        """Return the token ids of each prompt. `most`: see `text_prompts`. Raises ApiError."""
         texts = [prompt for prompt in self.prompts if isinstance(prompt, str)]
-        found = iter(text_prompts(model, texts, add_special_tokens=self.add_special_tokens is not False))
+        found = iter(text_prompts(model, texts, most, add_special_tokens=self.add_special_tokens is not False))
         return [next(found) if isinstance(prompt, str) else prompt for prompt in self.prompts]
 
     def sampling(self, cache_salt: bytes) -> Sampling:

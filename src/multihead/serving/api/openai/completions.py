@@ -10,7 +10,7 @@ from ...disconnects import while_connected
 from ...errors import openai_error
 from ...generation.request import GenerationRequest
 from ...generation.respond import stream_response
-from ...generation.sampling import generation_request
+from ...generation.sampling import generation_request, longest_prompt
 from ...generation.stream import start
 from ...request_info import cache_salt, info_of
 from ...routing import route
@@ -27,7 +27,8 @@ async def completions(request: Request) -> Response:
     sampling = body.sampling(cache_salt(request, body.cache_salt))
 
     def make() -> list[GenerationRequest]:
-        return [generation_request(model, prompt, sampling) for prompt in body.prompt_ids(model)]
+        prompts = body.prompt_ids(model, longest_prompt(model, sampling))
+        return [generation_request(model, prompt, sampling) for prompt in prompts]
 
     generation = await start(model, info_of(request), body.drafts * len(body.prompts), make)
     answer = CompletionAnswer(body, generation)

@@ -78,7 +78,7 @@ class SamplingFields(Body):
         return () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     def form(self) -> dict[str, Any]:
-        """Return the form of the text as fields of GenerationConfig. Raises ApiError."""
+        """Return the form of the text as fields of Sampling. Raises ApiError."""
         guided = {
             "json": self.guided_json, "regex": self.guided_regex, "choice": self.guided_choice,
             "grammar": self.guided_grammar,
@@ -109,7 +109,7 @@ class SamplingFields(Body):
             "skip_special_tokens": self.skip_special_tokens is not False, "stop_tokens": self.stop_token_ids or (),
             "ignore_eos": bool(self.ignore_eos), "beam_search": bool(self.use_beam_search),
             "bad_words": self.bad_words or (), "allowed_tokens": self.allowed_token_ids,
-            "logit_bias": self.biases(), "form": self.form(), "prompt_logprobs": self.prompt_logprobs,
+            "logit_bias": self.biases(), **self.form(), "prompt_logprobs": self.prompt_logprobs,
             "include_end": bool(self.return_token_ids), "truncate": self.truncate_prompt_tokens,
         }  # fmt: skip
 

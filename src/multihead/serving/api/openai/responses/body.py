@@ -54,7 +54,9 @@ class InputBody(Body):
             messages=read_input(self.input, self.instructions, source), tools=tools, choice=choice,
             parallel_calls=self.parallel_tool_calls is not False,
             strict=any(tool.get("strict") for tool in self.tools or ()),
-            template=Template(variables=self.variables(source)).check(), sampling=replace(sampling, form=self.form()),
+            template=Template(variables=self.variables(source)).check(), sampling=replace(
+                sampling, form=self.form(), form_name="text.format"
+            ),
         )  # fmt: skip
 
     def variables(self, template: str) -> dict[str, Any]:
