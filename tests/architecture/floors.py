@@ -37,6 +37,7 @@ FLOORS: list[dict[str, str]] = [
         "files": "files that are written whole or not at all",
         "data_files": "rows of CSV, JSON, Parquet and text files",
         "consoles": "consoles for commands and training",
+        "load_progress": "how far the load of a model is",
         "pages": "HTML pages that need no network",
     },
     {"errors": "every error a user can meet", "terminal": "text that is safe to print on a terminal", "_version": ""},
