@@ -87,8 +87,8 @@ def test_a_field_can_be_set_and_is_checked(llama):
         model.generation_config.max_new_tokens = 0
     with pytest.raises(UnsupportedOption, match="max_new_tokens"):
         model.generation_config.max_new_token = 4
-    with pytest.raises(UnsupportedOption, match="use_mtp"):
-        model.generation_config.use_mtp = True
+    with pytest.raises(UnsupportedOption, match="is_assistant"):
+        model.generation_config.is_assistant = True
     assert model.generation_config.update(temperature=0.5, colour=3) == {"colour": 3}
     assert (model.generation_config.temperature, model.generation_config.max_new_tokens) == (0.5, 3)
 

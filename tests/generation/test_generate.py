@@ -123,13 +123,13 @@ def test_options_that_cannot_be_are_refused_by_name(model, options, error, said)
 
 def test_a_checkpoint_that_asks_for_what_is_not_computed_loads_and_says_so_when_it_generates(llama, tmp_path):
     folder = shutil.copytree(llama, tmp_path / "model")
-    (folder / "generation_config.json").write_text('{"use_mtp": true, "max_new_tokens": 3}')
+    (folder / "generation_config.json").write_text('{"is_assistant": true, "max_new_tokens": 3}')
     model = AutoModelForCausalLM.from_pretrained(folder)
-    with pytest.raises(UnsupportedOption, match="use_mtp=False"):
+    with pytest.raises(UnsupportedOption, match="is_assistant=False"):
         model.generate(IDS)
-    assert model.generate(IDS, use_mtp=False).shape == (2, 7)
+    assert model.generate(IDS, is_assistant=False).shape == (2, 7)
     model.save_pretrained(tmp_path / "again")
-    assert '"use_mtp": true' in (tmp_path / "again" / "generation_config.json").read_text()
+    assert '"is_assistant": true' in (tmp_path / "again" / "generation_config.json").read_text()
 
 
 def test_a_prompt_needs_a_token(model):

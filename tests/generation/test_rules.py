@@ -211,18 +211,18 @@ def test_settings_that_mean_nothing_are_refused(settings):
 
 
 def test_what_is_not_computed_is_refused_by_name_and_not_ignored():
-    with pytest.raises(UnsupportedOption, match="use_mtp"):
-        GenerationConfig().changed(use_mtp=True)
-    asked = GenerationConfig.read({"token_healing": True, "use_mtp": True, "max_new_tokens": 3})
-    assert asked.to_dict() == {"token_healing": True, "use_mtp": True, "max_new_tokens": 3}
+    with pytest.raises(UnsupportedOption, match="is_assistant"):
+        GenerationConfig().changed(is_assistant=True)
+    asked = GenerationConfig.read({"token_healing": True, "is_assistant": True, "max_new_tokens": 3})
+    assert asked.to_dict() == {"token_healing": True, "is_assistant": True, "max_new_tokens": 3}
     with pytest.raises(UnsupportedOption, match="token_healing"):
         asked.computed()
-    with pytest.raises(UnsupportedOption, match="use_mtp"):
+    with pytest.raises(UnsupportedOption, match="is_assistant"):
         asked.changed(token_healing=False).computed()
-    assert asked.changed(token_healing=None, use_mtp=False).computed().max_new_tokens == 3
+    assert asked.changed(token_healing=None, is_assistant=False).computed().max_new_tokens == 3
     with pytest.raises(UnsupportedOption, match="max_new_tokens"):
         GenerationConfig().changed(max_new_token=4)
-    assert GenerationConfig.read({"use_mtp": False, "use_cache": True, "transformers_version": "5"}).file_entries == {}
+    assert GenerationConfig.read({"is_assistant": False, "use_cache": True}).file_entries == {}
     with pytest.raises(UnsupportedOption, match="greenlist_ratio"):
         GenerationConfig(watermarking_config={"greenlist_ration": 0.5})
 

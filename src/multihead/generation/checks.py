@@ -60,7 +60,8 @@ def check_effect(config: GenerationConfig, passed: Mapping[str, Any], both: bool
         "num_beams above 1": ((config.num_beams or 1) > 1, ("early_stopping", "length_penalty", "diversity_penalty")),
         "num_beam_groups above 1": ((config.num_beam_groups or 1) > 1, ("diversity_penalty",)),
         "top_k above 1": (config.breadth > 1, ("penalty_alpha",)),
-        "assistant_model": ("assistant_model" in passed, guesses),
+        "assistant_model or use_mtp": ("assistant_model" in passed or bool(config.use_mtp), guesses[1:]),
+        "assistant_model": ("assistant_model" in passed, guesses[:1]),
         "prompt_lookup_num_tokens": (bool(config.prompt_lookup_num_tokens), ("max_matching_ngram_size",)),
         "guidance_scale": (config.guidance_scale not in (None, 1.0), ("negative_prompt_ids",)),
         "negative_prompt_ids": ("negative_prompt_ids" in passed, ("negative_prompt_attention_mask",)),
@@ -86,6 +87,7 @@ def check_strategies(config: GenerationConfig, extras: Extras) -> None:
     ways = {
         "num_beams": (config.num_beams or 1) > 1,
         "an assistant model": extras.assistant is not None,
+        "use_mtp": bool(config.use_mtp),
         "prompt_lookup_num_tokens": bool(config.prompt_lookup_num_tokens),
         "penalty_alpha": bool(config.penalty_alpha),
     }

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 OFF: Mapping[str, tuple[Any, ...]] = {
     "token_healing": (False,),
     "assistant_early_exit": (),
-    "use_mtp": (False,),
     "speculation_type": (),
     "is_assistant": (False,),
 }
@@ -55,8 +54,9 @@ class GenerationConfig:
         penalty_alpha: contrastive search among the `top_k` most likely tokens (off). dola_layers: early layers that the
             last one's scores are taken against, "low", "high" or numbers (off).
         prompt_lookup_num_tokens: draft tokens of prompt lookup, by n-grams of at most max_matching_ngram_size (off, 2).
+        use_mtp: the checkpoint's own layers that predict further tokens draft (False).
         num_assistant_tokens, num_assistant_tokens_schedule, assistant_confidence_threshold: of a draft model
-            (20, "constant", 0.4).
+            (20, "constant", 0.4); of draft heads (one a head, none, 0.0).
         repetition_penalty, encoder_repetition_penalty: of tokens already there, and for those of the source (1.0).
         frequency_penalty, presence_penalty: taken off for each time a token is among the new ones, and once (0.0).
         dry_multiplier, dry_base, dry_allowed_length: of new tokens that would prolong a run of n repeated ones, n at
@@ -109,6 +109,7 @@ class GenerationConfig:
     dola_layers: Any = None
     prompt_lookup_num_tokens: int | None = None
     max_matching_ngram_size: int | None = None
+    use_mtp: bool | None = None
     num_assistant_tokens: int | None = None
     num_assistant_tokens_schedule: Literal[None, "constant", "heuristic", "heuristic_transient"] = None
     assistant_confidence_threshold: float | None = None

@@ -26,6 +26,7 @@ from .checks import (
     check_tokens,
 )
 from .config import GenerationConfig
+from .draft_heads import DraftHead, own_heads
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
 from .hosts import host_of
@@ -55,6 +56,7 @@ from .stopping import Continuation
 from .strategies.base import Assistant, Extras, GenerationJob, not_none
 from .strategies.beam_search import beam_search
 from .strategies.contrastive import contrastive_search
+from .strategies.head_drafts import HeadDrafts
 from .strategies.prompt import read_prompt
 from .strategies.sampling import sampling
 from .strategies.speculative import (
@@ -70,7 +72,9 @@ from .strategies.speculative import (
 
 SOURCES = count()  # of encoder-decoders
 # Fields that need more than the scores of the next token.
-BEYOND_NEXT = ("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "output_attentions", "output_hidden_states")
+BEYOND_NEXT = (
+    "penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "use_mtp", "output_attentions", "output_hidden_states"
+)  # fmt: skip
 NEW_TOKENS = 20  # without max_new_tokens and max_length, as in transformers
 
 
@@ -270,6 +274,8 @@ def check_request(
     """Raise an error for prompts that a causal model cannot continue. `longest`: positions that it has learned."""
     check_forward(model)
     check_masked(model, **{name: getattr(config, name) for name in BEYOND_NEXT})
+    if config.use_mtp:
+        own_heads(model)  # here, since a request that is refused must not end others
     check_prompts(prompts, limits, longest)
     for prompt in prompts:
         refuse_placeholders(model.config, prompt)
@@ -298,6 +304,9 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
         start = lambda request: read_prompt(request, job)  # noqa: E731
     elif (config.num_beams or 1) > 1:
         start = lambda request: beam_search(request, job)  # noqa: E731
+    elif config.use_mtp:
+        heads = own_heads(engine.model_runners[0].model)
+        start = lambda request: speculative_decoding(request, job, head_drafts(request, job, heads))  # noqa: E731
     elif assistant is not None:
         start = lambda request: speculative_decoding(request, job, draft_model(request, job, assistant))  # noqa: E731
     elif config.prompt_lookup_num_tokens:
@@ -305,10 +314,21 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
         start = lambda request: speculative_decoding(request, job, lookup)  # noqa: E731
     elif config.penalty_alpha and config.breadth > 1:
         start, width = lambda request: contrastive_search(request, job), config.breadth
+    guessed = config.use_mtp or assistant is not None or config.prompt_lookup_num_tokens
+    width *= 2 if guessed and engine.store.slots else 1  # a recurrent state is copied before each draft
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     # keys and values depend on the source too, which no other job has
     salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
-    return engine.submit(start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter)
+    drafts = own_heads(engine.model_runners[0].model) if config.use_mtp else ()
+    return engine.submit(
+        start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=drafts
+    )
+
+
+def head_drafts(request: Request, job: GenerationJob, heads: Sequence[DraftHead]) -> Drafter:
+    """Return the drafter of heads that read the model's states."""
+    config = job.config
+    return HeadDrafts(request, job, heads, config.num_assistant_tokens, config.assistant_confidence_threshold or 0.0)
 
 
 def draft_model(request: Request, job: GenerationJob, assistant: Assistant) -> Drafter:

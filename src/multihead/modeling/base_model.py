@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -59,6 +60,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     architecture: ClassVar[Architecture]
     head_suffix: ClassVar[str] = ""
     main_input_name = "input_ids"
+    checkpoint_folder: Path | None = None  # the folder or file that its weights came from
     prepared: str | None = None  # the precision that `prepare` made it ready for
     _decode_runner: str | None = None
 

@@ -164,6 +164,7 @@ def build(opened: OpenModel) -> BuiltModel:
             config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
         )
     model.name_or_path = str(request.name)
+    model.checkpoint_folder = opened.path
     if request.attn_implementation is not None:
         model.set_attention(request.attn_implementation)
     return BuiltModel(request, opened.path, checkpoint, opened.dtype, model, fallback_names)

@@ -59,6 +59,7 @@ class ForwardBatch:
         num_logits: how many last tokens of each sequence logits are computed for; 0 for an unfinished prompt.
         num_states: how many last tokens of each sequence hidden states are needed of, one at least.
         encoder_output: the source that an encoder-decoder's sequences read. record: collects states and attentions.
+        features: (tokens, width), what a draft head reads beside the tokens; None for other models.
         is_decode: every sequence has cached tokens and one new one, and only its logits and last hidden state count.
         steps: decode steps that a runner may make at once, each of the argmax tokens of the one before.
         stop_tokens: after one of which no further step is needed.
@@ -70,6 +71,7 @@ class ForwardBatch:
     num_states: list[int] = field(default_factory=list)
     encoder_output: EncoderOutput | None = None
     record: OutputCapture | None = None
+    features: Tensor | None = None
     is_decode: bool = True
     steps: int = 1
     stop_tokens: set[int] = field(default_factory=set)
@@ -153,8 +155,10 @@ class EagerRunner:
             # only some models leave out other tokens in their last layers
             stack = getattr(self.model, "backbone", None)
             fewer = batch.record is None and not batch.is_decode and getattr(stack, "num_borrowing", None)
-            last = {"last": batch.num_states} if fewer else {}
-            states = self.model.read(ids, runs, cache, batch.record, **last)  # (tokens, width)
+            more: dict[str, Any] = {"last": batch.num_states} if fewer else {}
+            if batch.features is not None:
+                more["features"] = batch.features
+            states = self.model.read(ids, runs, cache, batch.record, **more)  # (tokens, width)
             if not rows:
                 return StepOutput(states, None)
             # (rows, width); the head is a large product, so it reads requested rows alone

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...errors import InvalidInput
 from ...kernels.ragged import SequenceLayout
@@ -73,12 +74,16 @@ class ModelRunner:
 
     def _pass(self, work: Work, *, is_decode: bool) -> list[tuple[ForwardRequest, ForwardResult]]:
         batch = self._batch(work, is_decode)
+        known = [request.sequence.cached.length for request, _ in work]
         output = self.runner.forward(batch)
         results, row, end = [], 0, 0
         for i, (request, _) in enumerate(work):
             sequence, count = request.sequence, batch.num_logits[i]
             sequence.cached.publish(sequence.tokens)
             begin, end = end, end + len(batch.tokens[i])  # rows of this sequence's new tokens in the hidden states
+            if sequence.states is not None:
+                recorded = None if batch.record is None else batch.record.hidden
+                sequence.states.write_pass(known[i], output.hidden_states, recorded, slice(begin, end))
             if not count:  # part of a prompt, whose last token a later pass reads
                 continue
             if request.record is not None and batch.record is not None:
@@ -91,7 +96,7 @@ class ModelRunner:
 
     def _batch(self, work: Work, is_decode: bool) -> ForwardBatch:
         """Collect the inputs of a pass; a hot loop, so that nothing is called in it that need not be."""
-        batch, records = ForwardBatch(is_decode=is_decode), list[OutputCapture]()
+        batch, records, features = ForwardBatch(is_decode=is_decode), list[OutputCapture](), list[Tensor]()
         lookahead, limit = 0, self.runner.max_steps - 1
         for request, new in work:
             sequence = request.sequence
@@ -102,6 +107,11 @@ class ModelRunner:
             batch.num_logits.append(request.num_logits if new == unread else 0)
             # one at least, so that no sequence is empty
             batch.num_states.append(min(request.num_rows, new) if new == unread else 1)
+            if sequence.states is not None:
+                batch.num_states[-1] = new
+                records += [OutputCapture()] if sequence.states.layers else []
+            if sequence.features is not None:
+                features.append(sequence.features.states[begin : begin + new])
             if request.record is not None:
                 records.append(request.record)
             # all sequences make the same number of steps, so the strictest limit holds
@@ -110,6 +120,8 @@ class ModelRunner:
         batch.steps = 1 + max(min(lookahead, limit), 0)
         if work[0][0].sequence.encoder_output is not None:
             batch.encoder_output = self._join_encoded(work)
+        if features:
+            batch.features = torch.cat(features)  # (tokens, width)
         if records:
             seen: Any = ([], []) if any(record.attentions is not None for record in records) else (None, None)
             batch.record = OutputCapture([], *seen)
@@ -128,6 +140,8 @@ def is_decode_step(request: ForwardRequest) -> bool:
     """Return whether a request reads one token after cached ones, and needs its logits and last hidden state alone."""
     sequence = request.sequence
     cached = sequence.cached.length
+    if sequence.states is not None and sequence.states.layers:
+        return False
     return cached > 0 and len(sequence.tokens) - cached == 1 and request.num_rows == 1 and request.record is None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -120,14 +120,19 @@ class Engine:
         max_sequences: int = 1,
         cache_salt: bytes = b"",
         adapter: str | None = None,
+        drafts: Sequence[DecoderModel] = (),
     ) -> Request:
         """Queue a request and return it. The arguments are those of `Request`.
+
+        Args:
+            drafts: other models that the request opens a sequence of.
 
         Raises:
             MemoryFull: the request needs more than the whole KV cache.
         """
         # the most that it can need, so that a request that runs alone always ends
         need = max_sequences * self.store.bytes_for(max_tokens)
+        need += sum(self.runner(draft).store.bytes_for(max_tokens) for draft in drafts)
         if self.budget.total is not None and need > self.budget.total:
             raise MemoryFull(
                 f"{max_sequences} texts of up to {max_tokens} tokens need {need} bytes of KV cache, and the "
@@ -296,7 +301,9 @@ class Engine:
             if len(self.running) < count and sequence.request not in self.running:
                 continue
             sequence.cached.set_total(len(sequence.tokens))
-            if sequence.cached.length == 0 and forward.record is None and model_runner.store.shares:
+            # states of shared tokens would be unknown
+            apart = forward.record is not None or sequence.states is not None or sequence.features is not None
+            if sequence.cached.length == 0 and not apart and model_runner.store.shares:
                 prefix = sequence.reuse_prefix(forward.num_rows)
                 # another sequence of this pass computes the same prefix; the next step shares its blocks
                 if prefix in prefixes:

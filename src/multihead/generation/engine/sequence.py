@@ -16,6 +16,7 @@ from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.step_output import StepOutput
 from ..logits.top_candidates import Candidates, on_cpu
 from .prefix_cache import PrefixCache
+from .state_buffer import StateBuffer
 
 RESERVED = 1024  # tokens after a prompt that contiguous blocks are reserved for at first
 
@@ -34,6 +35,8 @@ class GenerationSequence:
         self.cached = runner.store.begin(request.cache_salt)
         self.negative: GenerationSequence | None = None  # the same continuation of a negative prompt, for guidance
         self.prefixes: PrefixCache | None = None  # keeps the cache after the sequence's end
+        self.states: StateBuffer | None = None  # keeps the hidden states of all tokens that are read
+        self.features: StateBuffer | None = None  # what a draft head reads beside the tokens
         self.is_open = True
         request.sequences.append(self)
 
@@ -90,6 +93,7 @@ class GenerationSequence:
         other = object.__new__(GenerationSequence)  # __init__ would open an empty cache
         other.request, other.runner, other.encoder_output = self.request, self.runner, self.encoder_output
         other.tokens, other.prefixes = list(self.tokens), None  # one sequence of a request is kept
+        other.states, other.features = self.states, self.features
         other.cached, other.is_open = self.cached.fork(), True
         other.negative = None if self.negative is None else self.negative.fork()
         self.request.sequences.append(other)
@@ -101,6 +105,8 @@ class GenerationSequence:
             # it has another prompt, so the number of dropped tokens counts, not the length
             self.negative.crop(len(self.negative.tokens) - max(len(self.tokens) - length, 0))
         del self.tokens[length:]
+        if self.states is not None:
+            self.states.crop(length)
         if self.cached.length > length:
             try:
                 self.cached.crop(length)

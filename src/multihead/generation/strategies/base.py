@@ -155,8 +155,8 @@ class GenerationJob:
         self.listener, self.logprobs = listener, logprobs
         self.prompt_logprobs: list[TokenLogprobs] | None = None
         self.is_prompt_told = False
-        # contrastive search compares the states of all tokens, so that all must be read
-        self.prefixes = None if config.penalty_alpha else prefixes
+        # contrastive search and draft heads read the states of all tokens, so that all must be read
+        self.prefixes = None if config.penalty_alpha or config.use_mtp else prefixes
         self.request: Request | None = None
         self._num_kept = 0  # prompt tokens whose cache a kept text had
         allowed = extras.allowed

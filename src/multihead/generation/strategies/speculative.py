@@ -44,6 +44,9 @@ Drafting = Generator[list[ForwardRequest], list[ForwardResult], DraftTokens]
 class Drafter(Protocol):
     """Source of draft tokens."""
 
+    def begin(self, sequence: GenerationSequence) -> None:
+        """Prepare for the drafts of a sequence, of which nothing is read yet."""
+
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         """Return at most `most` tokens that may follow `tokens`; a generator, which may ask for forward passes."""
 
@@ -62,6 +65,8 @@ class PromptLookup:
 
     def __init__(self, count: int, longest: int = MAX_NGRAM) -> None:
         self.count, self.longest = count, longest
+
+    def begin(self, sequence: GenerationSequence) -> None: ...
 
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         yield from ()
@@ -103,6 +108,8 @@ class DraftModel:
         self.draws = bool(job.config.do_sample) and not greedy
         self.ends = frozenset[int]() if greedy else job.config.ends  # another vocabulary has other end tokens
         self.sequence: GenerationSequence | None = None
+
+    def begin(self, sequence: GenerationSequence) -> None: ...
 
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         # the draft model may have fewer positions than the model itself
@@ -157,6 +164,8 @@ class RetokenizedDraft:
     def __init__(self, draft: DraftModel, own: Any, other: Any) -> None:
         self.draft, self.own, self.other = draft, own, other
 
+    def begin(self, sequence: GenerationSequence) -> None: ...
+
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         text = self.own.decode(tokens, skip_special_tokens=True)
         begin = self.other(text, add_special_tokens=False)["input_ids"]
@@ -181,11 +190,13 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
     """Continue a prompt once, by verifying the drafter's tokens."""
     job.results = [Continuation()]
     sequence = job.begin(request)
+    drafter.begin(sequence)
     yield from job.score_prompt(sequence)
     while True:
         begin = len(sequence.tokens)
         # one place fewer, since the model adds a token of its own to the accepted ones
         propose = yield from drafter.propose(sequence.tokens, sequence.max_pass_tokens(job.limit - begin - 1))
+        spare = fork_state(sequence) if propose.tokens else None
         sequence.append(*propose.tokens)
         forwards = job.forward_requests([sequence], len(propose.tokens) + 1)
         results = yield forwards
@@ -201,14 +212,39 @@ def speculative_decoding(request: Request, job: GenerationJob, drafter: Drafter)
             accepted, job.results[0].finish = accepted + right, job.finishes([text], scores)[0]
             if job.results[0].finish or not right:  # later rows follow a rejected token, so they say nothing
                 break
+        if spare is not None:
+            sequence = choose_state(sequence, spare, begin, accepted, len(propose.tokens))
         if job.results[0].finish:
             drafter.close()
             sequence.close()
             return
         sequence.crop(begin + accepted)  # drops the cache of rejected tokens
-        sequence.append(*text[begin + accepted :])
+        sequence.append(*text[len(sequence.tokens) :])
         if propose.tokens:
             drafter.update(accepted, len(propose.tokens))
+
+
+def fork_state(sequence: GenerationSequence) -> GenerationSequence | None:
+    """Return a copy of a sequence whose recurrent state cannot be cut back; None where that can, or nothing is read."""
+    return sequence.fork() if sequence.cached.store.slots and sequence.cached.length else None
+
+
+def choose_state(
+    sequence: GenerationSequence, spare: GenerationSequence, begin: int, accepted: int, drafted: int
+) -> GenerationSequence:
+    """Return the sequence to go on with, and close the other: the copy of before the draft, if a token was rejected.
+
+    The accepted tokens are then read once more, which costs less than the whole text.
+    """
+    if accepted == drafted:
+        spare.close()
+        return sequence
+    spare.prefixes, sequence.prefixes = sequence.prefixes, None
+    spare.append(*sequence.tokens[begin : begin + accepted])
+    if sequence.states is not None:
+        sequence.states.crop(begin + accepted)
+    sequence.close()
+    return spare
 
 
 def accept_or_sample(job: GenerationJob, scores: Tensor, propose: DraftTokens, place: int) -> tuple[int, bool]:
