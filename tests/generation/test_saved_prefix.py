@@ -48,7 +48,7 @@ def file(llama, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("case", ["llama", "mistral", "gemma3"])
+@pytest.mark.parametrize("case", ["llama", "mistral", "gemma3", "deepseek-v4"])
 def test_a_prompt_is_not_read_again_after_a_restart(case, tmp_path):
     folder, path = saved(case, tmp_path / "model"), tmp_path / "prompt.safetensors"
     first = opened(folder)

@@ -24,6 +24,7 @@ class Case:
         make: the reference's config. ends: of the class names to compare.
         stem: of the class names, where it is not the config's. alike: of the reference's, where these are not ours.
         absolute: positions are absolute, so the reference's numbers depend on padding at the left.
+        counts_pads: pads count as tokens in the reference's sums over tokens, in `generate`, too.
         fixed: parts of the names of parameters that are derived and must keep their values.
         std: of the random weights. tolerance: of the largest magnitude.
         segments: how many token types to give; 0 for none.
@@ -44,6 +45,7 @@ class Case:
     stem: str = ""
     alike: str = ""
     absolute: bool = False
+    counts_pads: bool = False
     fixed: tuple[str, ...] = ()
     std: float = 0.25
     tolerance: float = 2e-5

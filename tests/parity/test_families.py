@@ -251,7 +251,9 @@ def test_texts_equal_the_reference_token_for_token(folders, case, end, options):
         pytest.skip("the reference does not continue texts of this class rightly")
     model, path = folders(case, end)
     counted = case.absolute and case.make().is_encoder_decoder and not case.reads_a_source(end)
-    lengths = (9, 9, 9) if options or counted else (11, 7, 4)  # there pads count as words, or as places
+    lengths = (
+        (9, 9, 9) if options or counted or case.counts_pads else (11, 7, 4)
+    )  # there pads count as words, or as places
     inputs = batch(case, end, side="right" if case.reads_a_source(end) else "left", lengths=lengths)
     inputs.pop("decoder_input_ids", None)
     ending = {"eos_token_id": [3, 17, 40], "max_new_tokens": 14, "do_sample": False, **options}

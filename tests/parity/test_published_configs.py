@@ -18,8 +18,10 @@ FOLDER = Path(__file__).with_name("published_configs")
 PUBLISHED: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 FIRST_NAMES = {"RefinedWebModel": "falcon", "kimi_k2": "deepseek_v3"}  # which the reference does not read
 TABLES = {"roformer", "pegasus", "marian", "wmt19-en-ru"}  # the reference counts its computed positions as parameters
-BUFFERS = ("e_score_correction_bias", "layer_scalar", "expert_bias", "act_fn.beta", "act_fn.eps")  # parameters here
-MANY_EXPERTS, FEW_LAYERS = ("deepseek_v3", "kimi_k2", "minimax_m2"), 8  # tens of thousands of modules otherwise
+# Buffers that are parameters here.
+BUFFERS = ("e_score_correction_bias", "layer_scalar", "expert_bias", "act_fn.beta", "act_fn.eps", "tid2eid")
+# Tens of thousands of modules otherwise.
+MANY_EXPERTS, FEW_LAYERS = ("deepseek_v3", "deepseek_v4", "kimi_k2", "minimax_m2"), 8
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

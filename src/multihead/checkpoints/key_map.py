@@ -22,6 +22,7 @@ from .tensor_sources import Source
 InitParameter = Callable[[str, nn.Module, str, Tensor], bool]
 Rows = Mapping[str, "str | Source"]
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # dtypes that weights may be stored in
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)  # of parameters that a module lists as `integers`
 FallbackNames = tuple[tuple[str, str], ...]  # (our path, the stored name that it has instead)
 
 
@@ -144,15 +145,13 @@ class KeyMap:
                 if initialize is None or not initialize(path, owner, leaf, parameter):
                     misshapen[f"{path} ({wanted[0]})"] = (tuple(parameter.shape), tuple(tensor.shape))
                 continue
-            if tensor.dtype not in FLOATS:
+            if tensor.dtype not in (INTEGERS if leaf in getattr(owner, "integers", ()) else FLOATS):
                 wrong[f"{path} ({wanted[0]})"] = tensor
                 continue
-            kind = tensor.dtype if dtype is None else dtype
-            kind = torch.float32 if kind in getattr(owner, "widened", ()) else kind
-            learns = kind.is_floating_point and parameter.requires_grad
-            value = tensor.to(device, kind)
+            value = tensor.to(device, stored_kind(owner, leaf, tensor.dtype if dtype is None else dtype))
             value = value.clone() if lent and wanted[0] in owned else value  # the other's own numbers stay its own
             owned.update(wanted)
+            learns = value.is_floating_point() and parameter.requires_grad
             owner._parameters[leaf] = nn.Parameter(value, requires_grad=learns)
             steps.finish(parameter.numel())
         unexpected = self._left_over(names, used, known)
@@ -275,13 +274,17 @@ class KeyMap:
         return [names[name] for name in left if not any(p.search(name) for p in patterns)]
 
 
+def stored_kind(owner: nn.Module, leaf: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a module's parameter in a model of `dtype`."""
+    if leaf in getattr(owner, "integers", ()):
+        return torch.int64
+    return torch.float32 if dtype in getattr(owner, "widened", ()) else dtype
+
+
 def mistyped(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
-    """Return the tensors whose dtype is none of `FLOATS`, as (expected, found) for `CheckpointMismatch`."""
-    return {
-        name: ("floating-point numbers", str(tensor.dtype).removeprefix("torch."))
-        for name, tensor in tensors.items()
-        if tensor.dtype not in FLOATS
-    }
+    """Return the dtypes of tensors of a wrong kind, as (expected, found) for `CheckpointMismatch`."""
+    wanted = {name: "whole numbers" if x.dtype in FLOATS else "floating-point numbers" for name, x in tensors.items()}
+    return {name: (wanted[name], str(x.dtype).removeprefix("torch.")) for name, x in tensors.items()}
 
 
 class RecentTensors(Mapping[str, Tensor]):

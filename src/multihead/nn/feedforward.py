@@ -101,3 +101,18 @@ class BoundedGatedFeedForward(GatedFeedForward):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.act(self.gate(x)).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
         return self.down(gate * up)  # (tokens, inner) to (tokens, width)
+
+
+class ClampedGatedFeedForward(GatedFeedForward):
+    """Gated feed-forward whose factors are bounded before the gate's activation (DeepSeek-V4).
+
+    down(act(min(gate(x), bound)) * clamp(up(x), -bound, bound))
+    """
+
+    def __init__(self, width: int, inner: int, act: str, bound: float) -> None:
+        super().__init__(width, inner, act)
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate(x).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
+        return self.down(self.act(gate) * up)  # (tokens, inner) to (tokens, width)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.ops import backend
-from .weights import LayerNorm
+from .weights import Float32Parameters, LayerNorm
 
 
 class RMSNorm(nn.Module):
@@ -68,6 +68,17 @@ class GroupedRMSNorm(nn.Module):
         parts = x.float().unflatten(-1, (self.groups, -1))  # (tokens, groups, width / groups)
         normed = parts * torch.rsqrt(parts.square().mean(-1, keepdim=True) + self.eps)
         return (normed.flatten(-2) * (1.0 + self.weight.float())).to(x.dtype)  # (tokens, width)
+
+
+class ExactRMSNorm(Float32Parameters, WideRMSNorm):
+    """WideRMSNorm whose weight stays float32 in a half-precision model (DeepSeek-V4)."""
+
+    widened = (torch.float16, torch.bfloat16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class HeadNorm(nn.Module):

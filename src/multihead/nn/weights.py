@@ -56,17 +56,17 @@ class GroupedLinear(nn.Module):
         groups: must divide both widths. The weight is (outputs, inputs / groups).
     """
 
-    def __init__(self, width: int, out: int, groups: int) -> None:
+    def __init__(self, width: int, out: int, groups: int, *, bias: bool = True) -> None:
         super().__init__()
         self.groups = groups
         self.weight = nn.Parameter(torch.empty(out, width // groups))
-        self.bias = nn.Parameter(torch.empty(out))
+        self.bias = nn.Parameter(torch.empty(out)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (tokens, inputs) to (tokens, outputs)."""
         parts = x.unflatten(-1, (self.groups, -1))
         mixed = torch.einsum("tgi,goi->tgo", parts, self.weight.unflatten(0, (self.groups, -1)))
-        return mixed.flatten(-2) + self.bias
+        return mixed.flatten(-2) if self.bias is None else mixed.flatten(-2) + self.bias
 
 
 class Embedding(nn.Embedding):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoints.folder import open_checkpoint, save_tensors
-from ..checkpoints.key_map import mistyped
+from ..checkpoints.key_map import FLOATS, mistyped
 from ..config import CONFIG_FILE, Size, parse_json, read_json, write_json
 from ..errors import CheckpointMismatch, CorruptFile, ModelNotFound, UnsafeFile, UnsupportedConfig, nearest, read_errors
 from ..nn.empty import empty_weights
@@ -244,7 +244,7 @@ def _read_module(
     shapes = {n: (tuple(own[n].shape), tuple(stored[n].shape)) for n in own if n in stored}
     wrong = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
     missing, unexpected = [n for n in own if n not in stored], [n for n in stored if n not in own]
-    other = mistyped({name: stored[name] for name in own if name in stored})
+    other = mistyped({n: stored[n] for n in own if n in stored and stored[n].dtype not in FLOATS})
     if missing or unexpected or wrong or other:
         raise CheckpointMismatch(
             checkpoint.source, missing=missing, unexpected=unexpected, misshapen=wrong, mistyped=other

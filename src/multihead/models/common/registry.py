@@ -79,6 +79,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
     "deepseek_v32": Entry("deepseek_sparse", "DeepseekV32", "V32"),
+    "deepseek_v4": Entry("deepseek_v4", "DeepseekV4"),
     "diffllama": Entry("diffllama", "DiffLlama"),
     "distilbert": Entry("distilbert", "DistilBert"),
     "dpr": Entry("dpr", "DPR"),

@@ -23,11 +23,11 @@ from .indexer import Selection, chosen_rows, hiding
 class LowRank(nn.Module):
     """Low-rank projection: up(norm(down(x)))."""
 
-    def __init__(self, width: int, rank: int, out: int, *, bias: bool = False) -> None:
+    def __init__(self, width: int, rank: int, out: int, *, bias: bool = False, norm: nn.Module | None = None) -> None:
         super().__init__()
         self.down, self.norm, self.up = (
             Linear(width, rank, bias=bias),
-            RMSNorm(rank, 1e-6),
+            norm or RMSNorm(rank, 1e-6),
             Linear(rank, out, bias=False),
         )
 

@@ -103,6 +103,8 @@ class KVLayerCache:
         joint: tokens see later ones of their pass, so texts share no beginning and a prompt is read in one pass.
     """
 
+    tokens_per_row = 1  # neighbouring tokens of a block that share a row of storage
+
     def __init__(self, window: int | None = None, joint: bool = False) -> None:
         self.window, self.joint = window, joint
         self.k: Tensor | None = None  # (slots, key heads, head width), the storage of all sequences
@@ -117,7 +119,8 @@ class KVLayerCache:
     def size(self) -> int:
         """Bytes of a block; 0 before the first pass."""
         held = self._waiting[:2] if self._waiting is not None else (self.k, self.v)
-        return sum(BLOCK * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
+        rows = BLOCK // self.tokens_per_row
+        return sum(rows * x[0].numel() * x.element_size() for x in held if x is not None and len(x))
 
     def extend(self, k: Tensor, v: Tensor, context: CacheContext) -> tuple[Tensor, Tensor, SequenceLayout]:
         """Cache a pass's keys and values; return all visible ones (rows, key heads, width) and their layout."""
@@ -176,7 +179,8 @@ class KVLayerCache:
         assert cache is not None
         assert k is not None
         assert v is not None
-        rows = cache.store.pools[self.window].top * BLOCK  # slots of all blocks, reserved ones too
+        # slots of all blocks, reserved ones too
+        rows = cache.store.pools[self.window].top * BLOCK // self.tokens_per_row
         self.k, self.v = grown(self.k, k, rows), grown(self.v, v, rows)
         self._copy(plan.copies)
 
@@ -184,6 +188,7 @@ class KVLayerCache:
         """Write pending keys and values, grow storage to `rows`, and copy shared blocks."""
         self._write()
         if self.k is not None and self.v is not None:
+            rows //= self.tokens_per_row
             self.k, self.v = grown(self.k, self.k, rows), grown(self.v, self.v, rows)
             self._copy(copies)
 
@@ -192,6 +197,7 @@ class KVLayerCache:
         self._write()
         assert self.k is not None
         assert self.v is not None
+        rows = rows // self.tokens_per_row
         return self.k[rows], self.v[rows]
 
     def put_rows(self, rows: Tensor, k: Tensor, v: Tensor, size: int) -> None:
@@ -201,12 +207,13 @@ class KVLayerCache:
             InvalidInput: they have another shape, dtype or device than what is cached.
         """
         self._write()
+        rows, size = rows // self.tokens_per_row, size // self.tokens_per_row
         self.k, self.v = write_rows(grown(self.k, k, size), rows, k), write_rows(grown(self.v, v, size), rows, v)
 
     def _copy(self, copies: tuple[Tensor, Tensor] | None) -> None:
         """Copy source rows to target rows."""
         if copies is not None and self.k is not None and self.v is not None:
-            source, target = copies
+            source, target = (rows // self.tokens_per_row for rows in copies)
             # (rows, key heads, width) each
             self.k, self.v = write_rows(self.k, target, self.k[source]), write_rows(self.v, target, self.v[source])
 
