@@ -16,8 +16,8 @@ from ..parity.case import reference
 from ..parity.cases import CASES
 
 ROWS = {case.name: case for case in CASES}
-FAMILIES = ["llama", "mistral", "gemma3", "mamba", "falcon-h1", "lfm2", "bloom"]
-RECURRENT = {"mamba", "falcon-h1", "lfm2"}
+FAMILIES = ["llama", "mistral", "gemma3", "mamba", "falcon-h1", "lfm2", "bloom", "rwkv", "xlstm"]
+RECURRENT = {"mamba", "falcon-h1", "lfm2", "rwkv", "xlstm"}
 NEW = 7
 
 

@@ -93,7 +93,9 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
         "moe_latent_size": 32,
         "moe_shared_expert_intermediate_size": 64,
     },
+    "rwkv": {"hidden_size": 48, "attention_hidden_size": 48, "intermediate_size": 96},
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     **dict.fromkeys(
         (
             *("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "pegasus", "pegasus_x"),

@@ -262,6 +262,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "roberta-prelayernorm": Entry("pre_norm_bert", "RobertaPreLayerNorm", "ROBERTA"),
     "roc_bert": Entry("roc_bert", "RoCBert"),
     "roformer": Entry("roformer", "RoFormer"),
+    "rwkv": Entry("rwkv", "Rwkv"),
     "seed_oss": Entry("seed_oss", "SeedOss"),
     "smollm3": Entry("smollm3", "SmolLM3"),
     "solar_open": Entry("glm_moe", "SolarOpen", "SOLAR_OPEN"),
@@ -280,6 +281,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "xlm-roberta": Entry("roberta", "XLMRoberta", "XLM_ROBERTA"),
     "xlm-roberta-xl": Entry("pre_norm_bert", "XLMRobertaXL", "XLM_ROBERTA_XL"),
     "xlnet": Entry("xlnet", "XLNet"),
+    "xlstm": Entry("xlstm", "xLSTM"),
     "xmod": Entry("xmod", "Xmod"),
     "youtu": Entry("youtu", "Youtu"),
 }
