@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,26 @@ from tests.tokenizers import folders
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # else each one's threads wait for the other's
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
+
+if not torch.cuda.is_available():  # else each seed is queued for devices that never come, with a formatted stack
+    for device in (torch.cuda, torch.xpu, torch.mtia):
+        device.manual_seed_all = lambda seed: None
+
+gc.disable()  # until all tests are collected: nothing of them is garbage
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep what lives until the end (tests, imported modules) out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.distribution import CaseScheduling
+
+    return CaseScheduling(config, log)
+
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+import multihead
 from multihead.heads.head_types import HEAD_TYPES
 from multihead.models.common.registry import find_class
 
@@ -64,8 +68,13 @@ class Case:
     unused: tuple[str, ...] = ()
     altered: Callable[[Any, str], None] = lambda model, end: None
 
+    @cached_property
+    def made(self) -> Any:
+        """The reference's config, made once: to read, not to change."""
+        return self.make()
+
     def config(self, end: str) -> Any:
-        """The reference's config; question answering has two labels, whatever the config says."""
+        """A config of a model's own; question answering has two labels, whatever the config says."""
         config = self.make()
         if end in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"):
             config.num_labels = 2
@@ -73,7 +82,7 @@ class Case:
 
     @property
     def family(self) -> str:
-        return self.stem or type(self.make()).__name__.removesuffix("Config")
+        return self.stem or type(self.made).__name__.removesuffix("Config")
 
     def peer(self, end: str) -> Any:
         """The reference's class."""
@@ -82,7 +91,7 @@ class Case:
     def reads_a_source(self, end: str) -> bool:
         """Whether a class is an encoder-decoder."""
         alone = ("ForCausalLM", "EncoderModel", "ForTokenClassification")
-        return bool(self.make().is_encoder_decoder) and end not in alone
+        return bool(self.made.is_encoder_decoder) and end not in alone
 
 
 def kind(case: Case, end: str) -> str:
@@ -112,13 +121,24 @@ def reference(case: Case, end: str, seed: int = 0) -> Any:
     return model.eval()
 
 
+def eager(model: Any) -> None:
+    """The reference's plain attention, where it has a choice."""
+    with suppress(ValueError, AttributeError):
+        model.set_attn_implementation("eager")
+
+
+def ours(case: Case, end: str, path: Path, **options: Any) -> Any:
+    """Our model of a checkpoint, one of its own for tests that change it."""
+    return getattr(multihead, case.family + end).from_pretrained(path, **options)
+
+
 def batch(
     case: Case, end: str, *, side: str = "right", lengths: tuple[int, ...] | None = None
 ) -> dict[str, torch.Tensor]:
     """A padded batch, with every input that the class takes."""
     torch.manual_seed(1)
     lengths = lengths or case.lengths
-    config, longest = case.make(), max(lengths)
+    config, longest = case.made, max(lengths)
     ids = torch.randint(1, WORDS - 1, (len(lengths), longest))
     mask = torch.zeros_like(ids)
     for row, length in enumerate(lengths):
@@ -142,7 +162,7 @@ def batch(
 def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
     """Labels at real tokens only: what is padding is never computed here."""
     torch.manual_seed(2)
-    count, config = mask.shape[0], case.make()
+    count, config = mask.shape[0], case.made
     words = torch.randint(1, WORDS - 1, mask.shape).masked_fill(mask == 0, -100)
     auto = kind(case, end)
     if case.reads_a_source(end) and auto in WRITES:

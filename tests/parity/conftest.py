@@ -1,12 +1,17 @@
-"""Writes docs/families.md from a run of the parity tests: `python -m pytest tests/parity --write-families`."""
+"""What the tests of one case share, and docs/families.md from a run of them: `python -m pytest tests/parity
+--write-families`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from .case import Case, batch, eager, ours, reference
 
 TARGET = Path(__file__).parents[2] / "docs" / "families.md"
 HEADER = """# Families
@@ -19,6 +24,57 @@ gradient. Both are divided by the largest magnitude, in float32.
 | Family | `model_type` | Heads | Configs | Outputs | Gradients |
 |---|---|---|---|---|---|
 """
+
+
+KEPT = 24  # classes whose models stay in memory: those of a case come one after another
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Returns the reference's model of a case and the checkpoint that it wrote: to read, not to change."""
+
+    @lru_cache(maxsize=KEPT)
+    def folder(case: Case, end: str) -> tuple[Any, Path]:
+        path = tmp_path_factory.mktemp(f"{case.name}-{end}")
+        model = reference(case, end)
+        model.save_pretrained(path)
+        eager(model)
+        return model, path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(folders: Any) -> Any:
+    """Returns our model of a case's checkpoint: to compute with, not to change."""
+    return lru_cache(maxsize=KEPT)(lambda case, end: ours(case, end, folders(case, end)[1]))
+
+
+@pytest.fixture(scope="session")
+def expected(folders: Any) -> Any:
+    """Returns all that the reference's model shows of a case's batch, padded on the right."""
+
+    @lru_cache(maxsize=KEPT)
+    def outputs(case: Case, end: str) -> Any:
+        shown = {"output_hidden_states": case.hidden} | ({"output_attentions": True} if case.attentions else {})
+        with torch.no_grad():
+            return folders(case, end)[0](**batch(case, end), **shown)
+
+    return outputs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of each case one after another, in all modules that share its checkpoint."""
+    numbers: dict[str, int] = {}
+    cases = {n: item.callspec.params["case"].name for n, item in enumerate(items) if shares(item)}
+    places = sorted(cases, key=lambda n: numbers.setdefault(cases[n], len(numbers)))
+    for place, item in zip(cases, [items[n] for n in places], strict=True):
+        items[place] = item
+
+
+def shares(item: Any) -> bool:
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return "folders" in item.fixturenames and isinstance(given.get("case"), Case)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import multihead
-
-from .case import Case, batch, labels, reference, writes
+from .case import Case, batch, eager, labels, ours, writes
 from .cases import CASES, IDS, PAIRS
 
 SHOWN = ("hidden_states", "attentions")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Writes a case's checkpoint with the reference, once."""
-
-    @cache
-    def folder(case: Case, end: str) -> tuple[Any, Path]:
-        path = tmp_path_factory.mktemp(f"{case.name}-{end}")
-        model = reference(case, end)
-        model.save_pretrained(path)
-        return model, path
-
-    return folder
-
-
-def ours(case: Case, end: str, path: Path, **options: Any) -> Any:
-    return getattr(multihead, case.family + end).from_pretrained(path, **options)
 
 
 def close(got: torch.Tensor, expected: torch.Tensor, name: str, tolerance: float = 1e-5) -> float:
@@ -42,12 +19,6 @@ def close(got: torch.Tensor, expected: torch.Tensor, name: str, tolerance: float
     worst = (got.double() - expected.double()).abs().max() / expected.double().abs().max()
     assert worst <= tolerance, f"{name} differs by {worst:.2e} of the largest magnitude"
     return float(worst)
-
-
-def eager(model: Any) -> None:
-    """The reference's plain attention, where it has a choice."""
-    with suppress(ValueError, AttributeError):
-        model.set_attn_implementation("eager")
 
 
 def compare(case: Case, got: Any, expected: Any, mask: torch.Tensor | None) -> dict[str, float]:
@@ -74,29 +45,27 @@ def compare(case: Case, got: Any, expected: Any, mask: torch.Tensor | None) -> d
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)
-def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batch(folders, case, end, record_property):
-    model, path = folders(case, end)
-    eager(model)
-    inputs = batch(case, end)
+def test_scores_states_and_attentions_equal_the_reference_on_a_right_padded_batch(
+    folders, loaded, expected, case, end, record_property
+):
+    model, inputs, known = loaded(case, end), batch(case, end), expected(case, end)
     shown = {"output_hidden_states": case.hidden} | ({"output_attentions": True} if case.attentions else {})
     with torch.no_grad():
-        expected, got = model(**inputs, **shown), ours(case, end, path)(**inputs, **shown)
-        fast = ours(case, end, path)(**inputs)
+        got, fast = model(**inputs, **shown), model(**inputs)
     flat = inputs["attention_mask"].flatten(0, -2)
-    compared = compare(case, got, expected, flat)
+    compared = compare(case, got, known, flat)
     assert any("attentions" in name for name in compared) == case.attentions
     assert any("hidden_states" in name for name in compared) == case.hidden
-    compare(case, fast, {k: v for k, v in expected.items() if k in fast}, flat)
-    record_property("measured", (case.make().model_type, case.name, end, "outputs", max(compared.values())))
+    compare(case, fast, {k: v for k, v in known.items() if k in fast}, flat)
+    record_property("measured", (case.made.model_type, case.name, end, "outputs", max(compared.values())))
 
 
 @pytest.mark.parametrize(
     ("case", "end"), [p for p in PAIRS if p[1] != "ForMultipleChoice"], ids=[i for i in IDS if "Choice" not in i]
 )
-def test_padding_on_the_left_changes_nothing(folders, case, end):
+def test_padding_on_the_left_changes_nothing(folders, loaded, case, end):
     """The reference counts absolute positions from the first pad; we count from the first word, as in training."""
-    _, path = folders(case, end)
-    model = ours(case, end, path)
+    model = loaded(case, end)
     right, left = batch(case, end), batch(case, end)
     for row, length in enumerate(right["attention_mask"].sum(1).tolist()):
         for name in left:
@@ -119,28 +88,25 @@ def test_padding_on_the_left_changes_nothing(folders, case, end):
     [p for p in PAIRS if not p[0].absolute],
     ids=[i for p, i in zip(PAIRS, IDS, strict=True) if not p[0].absolute],
 )
-def test_relative_positions_equal_the_reference_on_a_left_padded_batch(folders, case, end):
-    model, path = folders(case, end)
+def test_relative_positions_equal_the_reference_on_a_left_padded_batch(folders, loaded, case, end):
+    model, _ = folders(case, end)
     inputs = batch(case, end, side="left")
     with torch.no_grad():
         expected = {k: v for k, v in model(**inputs).items() if not k.endswith(SHOWN)}  # some show them unasked
-        compare(case, ours(case, end, path)(**inputs), expected, inputs["attention_mask"])
+        compare(case, loaded(case, end)(**inputs), expected, inputs["attention_mask"])
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)
-def test_what_we_save_the_reference_loads_to_equal_outputs(folders, case, end, tmp_path):
-    model, path = folders(case, end)
-    ours(case, end, path).save_pretrained(tmp_path)
+def test_what_we_save_the_reference_loads_to_equal_outputs(folders, loaded, expected, case, end, tmp_path):
+    loaded(case, end).save_pretrained(tmp_path)
     again, told = case.peer(end).from_pretrained(tmp_path, output_loading_info=True, attn_implementation=case.backend)
     known = (*case.fixed, *case.unused)
     assert not [name for name in told["missing_keys"] if not any(part in name for part in known)]
     assert not told["unexpected_keys"]
-    inputs = batch(case, end)
-    for either in (model, again):
-        eager(either)
+    eager(again)
     with torch.no_grad():
-        one, other = again.eval()(**inputs), model(**inputs)
-    for name, value in other.items():
+        one = again.eval()(**batch(case, end))
+    for name, value in expected(case, end).items():
         if isinstance(value, torch.Tensor):  # where tensors lie changes the last bit of a product on some processors
             close = 1e-6 * max(float(value.abs().max()), 1.0) if value.is_floating_point() else 0
             assert torch.allclose(one[name], value, rtol=0, atol=close), name
@@ -155,29 +121,29 @@ def input_table(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("case", "end"), PAIRS, ids=IDS)
-def test_losses_and_gradients_equal_the_reference(folders, case, end, record_property):
-    model, path = folders(case, end)
+def test_losses_and_gradients_equal_the_reference(folders, loaded, case, end, record_property):
+    model, _ = folders(case, end)
     inputs = batch(case, end, lengths=(9, 9, 9))
     flat = inputs["attention_mask"][:, 0] if end == "ForMultipleChoice" else inputs["attention_mask"]
     known = labels(case, end, flat) if case.loss else {}
     if not known:
         pytest.skip("no loss to compare")
-    mine = ours(case, end, path)
+    mine = loaded(case, end)
     got, expected = mine(**inputs, **known).loss, model(**inputs, **known).loss
     close(got.detach()[None], expected.detach()[None], "loss")
-    model.zero_grad()
+    for either in (mine, model):
+        either.zero_grad()
     got.backward()
     expected.backward()
     theirs, found = mine.get_input_embeddings().weight.grad, input_table(model).grad
     worst = close(theirs, found, "gradient of the embeddings", 1e-4)
-    record_property("measured", (case.make().model_type, case.name, end, "gradients", worst))
+    record_property("measured", (case.made.model_type, case.name, end, "gradients", worst))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_a_fully_masked_row_stays_finite_and_harms_no_other(folders, case):
+def test_a_fully_masked_row_stays_finite_and_harms_no_other(folders, loaded, case):
     end = case.ends[0]
-    _, path = folders(case, end)
-    model = ours(case, end, path)
+    model = loaded(case, end)
     inputs = batch(case, end)
     with torch.no_grad():
         before = model(**inputs)[0]
@@ -188,15 +154,15 @@ def test_a_fully_masked_row_stays_finite_and_harms_no_other(folders, case):
 
 
 WRITERS = [(case, end) for case, end in PAIRS if writes(case, end)]
-WRITER_IDS = [f"{case.name}-{end}" for case, end in WRITERS]
+WRITER_IDS = [f"{case.name}/{end}" for case, end in WRITERS]
 
 
 @pytest.mark.parametrize(("case", "end"), WRITERS, ids=WRITER_IDS)
-def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, case, end):
+def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, loaded, case, end):
     if not case.chunks:
         pytest.skip("this family reads a text in one pass")
-    model, path = folders(case, end)
-    mine, inputs = ours(case, end, path), batch(case, end, lengths=(9, 9, 9))
+    model, _ = folders(case, end)
+    mine, inputs = loaded(case, end), batch(case, end, lengths=(9, 9, 9))
     both = case.reads_a_source(end)
     name = "decoder_input_ids" if both else "input_ids"
     ids, rest = inputs[name], {k: v for k, v in inputs.items() if k not in (name, "token_type_ids")}
@@ -214,14 +180,13 @@ def test_reading_in_chunks_equals_one_pass_and_the_reference(folders, case, end)
 @pytest.mark.parametrize(
     ("case", "end"),
     [p for p in PAIRS if writes(*p) or p[1] == "ForMaskedLM"],
-    ids=lambda x: getattr(x, "name", x),
+    ids=[i for p, i in zip(PAIRS, IDS, strict=True) if writes(*p) or p[1] == "ForMaskedLM"],
 )
 def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
     if not case.half:
         pytest.skip("the reference does not compute this family in bfloat16")
-    _, path = folders(case, end)
+    whole, path = folders(case, end)
     inputs = batch(case, end)
-    whole = case.peer(end).from_pretrained(path).eval()
     half = case.peer(end).from_pretrained(path, dtype=torch.bfloat16).eval()
     with torch.no_grad():
         expected = whole(**inputs).logits
@@ -235,27 +200,22 @@ def test_bfloat16_is_as_near_to_float32_as_the_reference_is(folders, case, end):
     assert error[0] <= 1.3 * error[1], f"our mean error {error[0]:.3e}, the reference's {error[1]:.3e}"
 
 
+PENALTIES = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}
+BANS = {"min_new_tokens": 8, "suppress_tokens": [5, 6, 7], "bad_words_ids": [[9], [11, 12]]}
+WAYS = {"plain": {}, "penalties-and-bans": {**PENALTIES, **BANS}, "beams": {"num_beams": 3, "pad_token_id": 1}}
+
+
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(("case", "end"), WRITERS, ids=WRITER_IDS)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
-        {"min_new_tokens": 8, "suppress_tokens": [5, 6, 7], "bad_words_ids": [[9], [11, 12]]},
-        {"num_beams": 3, "pad_token_id": 1},
-    ],
-    ids=["plain", "penalties", "bans", "beams"],
-)
-def test_texts_equal_the_reference_token_for_token(folders, case, end, options):
+def test_texts_equal_the_reference_token_for_token(folders, loaded, case, end, options):
     if not case.greedy or ("num_beams" in options and not case.beams):
         pytest.skip("the reference does not continue texts of this class rightly")
-    model, path = folders(case, end)
-    counted = case.absolute and case.make().is_encoder_decoder and not case.reads_a_source(end)
-    lengths = (
-        (9, 9, 9) if options or counted or case.counts_pads else (11, 7, 4)
-    )  # there pads count as words, or as places
+    model, _ = folders(case, end)
+    counted = case.absolute and case.made.is_encoder_decoder and not case.reads_a_source(end)
+    same = options or counted or case.counts_pads  # there pads count as words, or as places
+    lengths = (9, 9, 9) if same else (11, 7, 4)
     inputs = batch(case, end, side="right" if case.reads_a_source(end) else "left", lengths=lengths)
     inputs.pop("decoder_input_ids", None)
     ending = {"eos_token_id": [3, 17, 40], "max_new_tokens": 14, "do_sample": False, **options}
     expected = model.generate(**inputs, **ending)
-    assert ours(case, end, path).generate(**inputs, **ending).tolist() == expected.tolist()
+    assert loaded(case, end).generate(**inputs, **ending).tolist() == expected.tolist()

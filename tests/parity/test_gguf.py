@@ -229,7 +229,7 @@ def test_names_are_llama_cpps_own(kind):
     case = ROWS[FILES[kind]]
     model_type = next(t for t, e in FAMILIES.items() if ("gguf", kind) in e.layouts)
     family = architecture(model_type)
-    config = family.config.read(case.make().to_dict())
+    config = family.config.read(case.made.to_dict())
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     stored, ours = family.keys(config), family.layouts["gguf"](config)

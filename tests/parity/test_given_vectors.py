@@ -12,18 +12,18 @@ import torch
 import multihead
 from multihead.errors import InvalidInput
 
-from .case import Case, batch, reference
+from .case import Case, batch
 from .cases import PAIRS
-from .test_families import close, ours
+from .test_families import close
 
 GIVEN = {"input_ids": "inputs_embeds", "decoder_input_ids": "decoder_inputs_embeds"}
 
 
 def scaled(case: Case) -> Case | None:
     """The case with word vectors scaled, where its config may say so and does not."""
-    name = next((n for n in ("scale_embedding", "rescale_embeddings") if hasattr(case.make(), n)), None)
+    name = next((n for n in ("scale_embedding", "rescale_embeddings") if hasattr(case.made, n)), None)
     name = "scale_embedding" if case.family == "LED" else name  # which scales nothing there
-    if name is None or getattr(case.make(), name, False):
+    if name is None or getattr(case.made, name, False):
         return None
 
     def make() -> Any:
@@ -52,12 +52,10 @@ TAKERS = takers()
 
 
 @pytest.mark.parametrize(
-    ("case", "end", "name"), TAKERS, ids=[f"{case.name}-{end}-{GIVEN[name]}" for case, end, name in TAKERS]
+    ("case", "end", "name"), TAKERS, ids=[f"{case.name}/{end}-{GIVEN[name]}" for case, end, name in TAKERS]
 )
-def test_given_vectors_are_read_as_the_reference_reads_them(case, end, name, tmp_path):
-    theirs = reference(case, end)
-    theirs.save_pretrained(tmp_path)
-    mine = ours(case, end, tmp_path)
+def test_given_vectors_are_read_as_the_reference_reads_them(folders, loaded, case, end, name):
+    theirs, mine = folders(case, end)[0], loaded(case, end)
     inputs = batch(case, end, lengths=(9, 9, 9))
     ids = inputs.pop(name)
 

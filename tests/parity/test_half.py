@@ -86,7 +86,7 @@ def test_large_states_of_a_t5_stay_finite_in_float16(name, tmp_path):
         models = (kind.from_pretrained(tmp_path, dtype="fp16"), kind.from_pretrained(tmp_path).half())
         for got in (each(**inputs) for each in models):
             assert got.logits.isfinite().all()
-            if case.make().model_type in ("t5", "mt5", "umt5"):
+            if case.made.model_type in ("t5", "mt5", "umt5"):
                 assert error(got, exact) < max(3 * error(theirs, exact), 0.02)
 
 

@@ -20,7 +20,7 @@ from .cases import CASES
 
 FIRST: dict[str, Case] = {}
 for _case in CASES:
-    FIRST.setdefault(_case.make().model_type, _case)
+    FIRST.setdefault(_case.made.model_type, _case)
 
 
 def literals(hint: Any) -> tuple[Any, ...]:
@@ -44,12 +44,12 @@ def test_every_family_has_parity_rows():
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_every_entry_of_the_reference_is_known(kind):
-    assert parse_config(FIRST[kind].make().to_dict()).unknown == ()
+    assert parse_config(FIRST[kind].made.to_dict()).unknown == ()
 
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_values_that_are_not_computed_are_refused_by_name(kind):
-    entries = FIRST[kind].make().to_dict()
+    entries = FIRST[kind].made.to_dict()
     config = parse_config(entries)
     for field in dataclasses.fields(config):
         allowed = literals(type_hints(type(config))[field.name])
@@ -68,7 +68,7 @@ def test_values_that_are_not_computed_are_refused_by_name(kind):
 
 @pytest.mark.parametrize("kind", FIRST)
 def test_names_of_activations_and_positions_that_are_not_computed_are_refused(kind):
-    config = parse_config(FIRST[kind].make().to_dict())
+    config = parse_config(FIRST[kind].made.to_dict())
     strings = [
         field.name
         for field in dataclasses.fields(config)
@@ -91,7 +91,7 @@ def altered(value: Any) -> Any:
 
 def unread(kind: str) -> dict[str, Any]:
     """Entries of the reference's config, with another value, that change no field here and are not refused."""
-    entries = FIRST[kind].make().to_dict()
+    entries = FIRST[kind].made.to_dict()
     plain = dataclasses.replace(parse_config(entries), extra={})
     found = {}
     for name, value in entries.items():
@@ -116,7 +116,7 @@ def test_an_entry_that_is_not_read_changes_no_number_of_the_reference(kind):
     end = case.ends[0]
     model = reference(case, end)
     expected = shown(case, end, model)
-    entries = {k: v for k, v in case.make().to_dict().items() if k not in ("model_type", "transformers_version")}
+    entries = {k: v for k, v in case.made.to_dict().items() if k not in ("model_type", "transformers_version")}
     for name, value in others.items():
         changed = dataclasses.replace(case, make=partial(type(case.make()), **{**entries, name: value}))
         other = reference(changed, end)

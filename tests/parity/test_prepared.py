@@ -18,14 +18,13 @@ from multihead.kernels.quantization.int8 import Int8
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products
 
-from .case import Case, batch, writes
+from .case import Case, batch, ours, writes
 from .cases import PAIRS
-from .test_families import close, folders, ours
+from .test_families import close
 
-__all__ = ["folders"]
 FIRST = [(case, end) for n, (case, end) in enumerate(PAIRS) if n == 0 or PAIRS[n - 1][0] is not case]
 TALKERS = [(case, end) for case, end in PAIRS if writes(case, end)]
-CHOSEN = [pair for pair in dict.fromkeys([*FIRST, *TALKERS]) if pair[0].make().model_type != "squeezebert"]
+CHOSEN = [pair for pair in dict.fromkeys([*FIRST, *TALKERS]) if pair[0].made.model_type != "squeezebert"]
 
 FIRST_PACKED = [
     next(pair for pair in reversed(CHOSEN) if pair[0] is case) for case in dict.fromkeys(c for c, _ in CHOSEN)
@@ -49,7 +48,7 @@ def outputs(model: Any, inputs: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {k: v for k, v in model(**inputs).items() if isinstance(v, torch.Tensor) and k != "loss"}
 
 
-@pytest.mark.parametrize(("case", "end"), CHOSEN, ids=[f"{case.name}-{end}" for case, end in CHOSEN])
+@pytest.mark.parametrize(("case", "end"), CHOSEN, ids=[f"{case.name}/{end}" for case, end in CHOSEN])
 def test_joined_steps_give_what_separate_ones_give(folders, exact, case: Case, end: str):
     _, path = folders(case, end)
     model, inputs = ours(case, end, path), batch(case, end)
@@ -72,14 +71,14 @@ def test_packed_models_run_in_states_of_half_precision(folders, case: Case, end:
 
 
 def test_a_model_without_linear_layers_says_so(folders):
-    case, end = next((case, end) for case, end in PAIRS if case.make().model_type == "squeezebert")
+    case, end = next((case, end) for case, end in PAIRS if case.made.model_type == "squeezebert")
     with pytest.raises(InvalidInput, match="no linear layers"):
         ours(case, end, folders(case, end)[1]).prepare("int8")
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_most_of_a_layer_is_joined(folders, kind):
-    case, end = next((case, end) for case, end in PAIRS if case.make().model_type == kind)
+    case, end = next((case, end) for case, end in PAIRS if case.made.model_type == kind)
     model = ours(case, end, folders(case, end)[1]).prepare("bf16")
     layer = model.backbone.layers[0]
     assert sum(isinstance(part, FusedLinear) for part in layer.modules()) == 4

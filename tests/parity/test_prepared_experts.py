@@ -15,20 +15,19 @@ from multihead.nn.switch import SwitchFeedForward
 from multihead.runtime.fused_experts import ExpertLinears, PackedExperts
 from multihead.runtime.fused_linear_cpu import FusedLinear
 
-from .case import Case, batch, writes
+from .case import Case, batch, ours, writes
 from .cases import CASES
-from .test_families import close, folders, ours
+from .test_families import close
 
-__all__ = ["folders"]
 SPARSE = (
     "mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "gpt_oss", "switch_transformers", "cohere2_moe",
     "ernie4_5_moe", "jetmoe", "kolibri1", "phimoe",
 )  # fmt: skip
 CHOSEN = [
-    (case, next(end for end in case.ends if writes(case, end))) for case in CASES if case.make().model_type in SPARSE
+    (case, next(end for end in case.ends if writes(case, end))) for case in CASES if case.made.model_type in SPARSE
 ]
 EVERY = pytest.mark.parametrize(("case", "end"), CHOSEN, ids=[case.name for case, _ in CHOSEN])
-FIRST = [next(pair for pair in CHOSEN if pair[0].make().model_type == kind) for kind in SPARSE]
+FIRST = [next(pair for pair in CHOSEN if pair[0].made.model_type == kind) for kind in SPARSE]
 ONE = pytest.mark.parametrize(("case", "end"), FIRST, ids=SPARSE)
 BOUNDS = {"bf16": 0.05, "int8": 0.2, "int4": 0.9}
 if native.library() is None:

@@ -18,8 +18,8 @@ def routed() -> list[Case]:
     """Return the first case of each family whose outputs show what routers score."""
     first: dict[str, Case] = {}
     for case in CASES:
-        if "ForCausalLM" in case.ends and hasattr(case.make(), "output_router_logits") and case.family != "Doge":
-            first.setdefault(case.make().model_type, case)
+        if "ForCausalLM" in case.ends and hasattr(case.made, "output_router_logits") and case.family != "Doge":
+            first.setdefault(case.made.model_type, case)
     return list(first.values())
 
 

@@ -20,7 +20,7 @@ def end_of(case: Case) -> str:
 
 
 def with_experts() -> list[Case]:
-    return [case for case in CASES if any("expert" in name and "token" not in name for name in case.make().to_dict())]
+    return [case for case in CASES if any("expert" in name and "token" not in name for name in case.made.to_dict())]
 
 
 def stacked(case: Case, folder: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from safetensors.torch import load_file, save_file
 import multihead
 
 from .case import WORDS as WORDS_IN_VOCABULARY
-from .case import Case, batch, reference
+from .case import Case, batch, ours
 from .cases import CASES, PAIRS
-from .test_families import close, ours
+from .test_families import close
 
 UNREAD = {("Luke", "lm_head.bias")}  # which the reference stores and never reads
 
@@ -47,10 +48,10 @@ def changes() -> list[tuple[Case, str, tuple[str, ...]]]:
 CHANGES = changes()
 
 
-def write(case: Case, end: str, names: tuple[str, ...], folder: Path, scale: float = 1.0) -> Any:
+def write(source: Path, case: Case, end: str, names: tuple[str, ...], folder: Path, scale: float = 1.0) -> Any:
     """A checkpoint of the reference's with more tensors: noise under `names`, or copies where `scale` is 0."""
-    reference(case, end).save_pretrained(folder)
-    stored = load_file(folder / "model.safetensors")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    stored = load_file(source / "model.safetensors")
     torch.manual_seed(5)
     for name in names:
         words = stored[tied(case, end)[name]]
@@ -66,10 +67,12 @@ def answers(case: Case, end: str, *models: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("case", "end", "names"), CHANGES, ids=[f"{c.family}{end}-{'-'.join(names)}" for c, end, names in CHANGES]
+    ("case", "end", "names"), CHANGES, ids=[f"{c.name}/{end}-{'-'.join(names)}" for c, end, names in CHANGES]
 )
-def test_a_stored_copy_with_other_numbers_is_read_as_by_the_reference_and_saved(case, end, names, tmp_path, recwarn):
-    write(case, end, names, tmp_path / "theirs")
+def test_a_stored_copy_with_other_numbers_is_read_as_by_the_reference_and_saved(
+    folders, case, end, names, tmp_path, recwarn
+):
+    write(folders(case, end)[1], case, end, names, tmp_path / "theirs")
     kind = case.peer(end)
     logging.disable(logging.WARNING)
     expected = kind.from_pretrained(tmp_path / "theirs", attn_implementation=case.backend).eval()
@@ -88,11 +91,12 @@ def test_a_stored_copy_with_other_numbers_is_read_as_by_the_reference_and_saved(
 WORDS = [(case, end, names) for case, end, names in CHANGES if len(names) == 1 and names[0].endswith("weight")]
 
 
-@pytest.mark.parametrize(
-    ("case", "end", "names"), WORDS, ids=[f"{c.family}{end}-{names[0]}" for c, end, names in WORDS]
-)
-def test_tied_words_may_be_stored_under_any_of_their_names_alone_and_equal_copies_stay_tied(case, end, names, tmp_path):
-    stored = write(case, end, names, tmp_path, scale=0.0)
+@pytest.mark.parametrize(("case", "end", "names"), WORDS, ids=[f"{c.name}/{end}-{names[0]}" for c, end, names in WORDS])
+def test_tied_words_may_be_stored_under_any_of_their_names_alone_and_equal_copies_stay_tied(
+    folders, case, end, names, tmp_path
+):
+    theirs, source = folders(case, end)
+    stored = write(source, case, end, names, tmp_path, scale=0.0)
     both = ours(case, end, tmp_path)
     del stored[tied(case, end)[names[0]]]
     save_file(stored, tmp_path / "model.safetensors", {"format": "pt"})
@@ -100,20 +104,21 @@ def test_tied_words_may_be_stored_under_any_of_their_names_alone_and_equal_copie
     for mine in (both, one):
         assert mine.config == both.config
         assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in both.parameters())
-    for got in answers(case, end, both, one):
-        close(got, answers(case, end, reference(case, end))[0], "scores", case.tolerance)
+    expected, *found = answers(case, end, theirs, both, one)
+    for got in found:
+        close(got, expected, "scores", case.tolerance)
 
 
-def llama(tmp_path: Path) -> tuple[Any, Any]:
+def llama(folders: Any, tmp_path: Path) -> tuple[Any, Any]:
     """The reference's model with a head of its own that its config ties, and ours."""
     case = next(case for case in CASES if case.name == "llama-biased-tied-wide-heads")
-    write(case, "ForCausalLM", ("lm_head.weight",), tmp_path)
+    write(folders(case, "ForCausalLM")[1], case, "ForCausalLM", ("lm_head.weight",), tmp_path)
     mine = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
     return transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval(), mine
 
 
-def test_an_untied_head_is_resized_prepared_and_written_apart_from_the_words(tmp_path):
-    theirs, mine = llama(tmp_path)
+def test_an_untied_head_is_resized_prepared_and_written_apart_from_the_words(folders, tmp_path):
+    theirs, mine = llama(folders, tmp_path)
     ids = torch.randint(1, WORDS_IN_VOCABULARY - 9, (2, 9))
     with torch.no_grad():
         expected = theirs(ids).logits
@@ -126,8 +131,8 @@ def test_an_untied_head_is_resized_prepared_and_written_apart_from_the_words(tmp
         close(mine(ids).logits, expected[..., :-9], "scores of a smaller vocabulary")
 
 
-def test_an_untied_head_learns_by_itself(tmp_path):
-    _, mine = llama(tmp_path)
+def test_an_untied_head_learns_by_itself(folders, tmp_path):
+    _, mine = llama(folders, tmp_path)
     words, scores = mine.get_input_embeddings().weight, mine.get_output_embeddings().weight
     before = words.detach().clone()
     with torch.no_grad():

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from . import wide
-from .test_families import close, compare, eager
+from .case import eager
+from .test_families import close, compare
 from .wide import NAMES, TWINS, Twin
 
 # Of the largest magnitude. In int8 states are rounded to codes: a last bit may make one of them the next.

@@ -198,7 +198,7 @@ def growth(old: Any, new: Any) -> float:
 @cache
 def wide(case: Case) -> Case:
     """Return a case's twin; sums are longer: weights are smaller, and tolerance larger, by the root of the growth."""
-    factor = growth(case.make(), widen(case.make())) ** -0.5
+    factor = growth(case.made, widen(case.made)) ** -0.5
     scaled = {"std": case.std * factor, "tolerance": case.tolerance / factor}
 
     def altered(model: Any, end: str) -> None:
@@ -210,7 +210,7 @@ def wide(case: Case) -> Case:
             if name == "final_logits_bias":
                 buffer.mul_(0.1)
 
-    return dataclasses.replace(case, make=lambda: widen(case.make()), altered=altered, **scaled)
+    return dataclasses.replace(case, make=lambda: widen(case.made), altered=altered, **scaled)
 
 
 def continues(case: Case, end: str) -> bool:
@@ -291,9 +291,10 @@ class Twin:
         self.case, self.end, self.folder = case, end, folder
         self.name = f"{case.name}/{end}"
         self.writes = continues(case, end)
-        self.prepared = () if case.make().model_type in NOT_PREPARED else PREPARED
+        self.prepared = () if case.made.model_type in NOT_PREPARED else PREPARED
         self.reference = reference(case, end)
         self.reference.save_pretrained(folder)
+        self._models: dict[str, Any] = {}
         self._fast: dict[str, Run] = {}
 
     @cached_property
@@ -309,7 +310,7 @@ class Twin:
 
     @property
     def kind(self) -> str:
-        return self.case.make().model_type
+        return self.case.made.model_type
 
     @torch.no_grad()
     def reference_scores(self, sequences: torch.Tensor) -> torch.Tensor:
@@ -327,19 +328,23 @@ class Twin:
             scores.append(self.reference(input_ids=text).logits[0, -NEW:])
         return torch.stack(scores)
 
-    def load(self, precision: str) -> Any:
-        return getattr(multihead, self.case.family + self.end).from_pretrained(self.folder, **PRECISIONS[precision])
+    def model(self, precision: str) -> Any:
+        """Return the model in a precision, loaded once."""
+        if precision not in self._models:
+            kind = getattr(multihead, self.case.family + self.end)
+            self._models[precision] = kind.from_pretrained(self.folder, **PRECISIONS[precision])
+        return self._models[precision]
 
     def fast(self, precision: str) -> Run:
         """Run on the path that the library chooses; computed once."""
         if precision not in self._fast:
-            self._fast[precision] = self._run(precision, self.load(precision))
+            self._fast[precision] = self._run(precision, self.model(precision))
         return self._fast[precision]
 
     def layers(self, precision: str) -> Run:
-        """Run layer by layer."""
+        """Run the same model layer by layer."""
         with by_layers():
-            return self._run(precision, self.load(precision))
+            return self._run(precision, self.model(precision))
 
     def begun(self, run: Run) -> torch.Tensor:
         """Return the texts that the fast path has written in a run's precision."""

@@ -13,4 +13,4 @@ MODULES: dict[str, tuple[Case, ...]] = {
 }
 CASES = tuple(case for cases in MODULES.values() for case in cases)
 PAIRS = [(case, end) for case in CASES for end in case.ends]
-IDS = [f"{case.name}-{end}" for case, end in PAIRS]
+IDS = [f"{case.name}/{end}" for case, end in PAIRS]
