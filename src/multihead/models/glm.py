@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..checkpoints.key_map import KeyMap
@@ -29,7 +29,7 @@ class GlmConfig(llama.LlamaConfig):
     attention_bias: bool = True
     pad_token_id: int | None = 151329
     bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
+    eos_token_id: int | list[int] | None = field(default_factory=lambda: [151329, 151336, 151338])
 
 
 @dataclass(kw_only=True)

@@ -40,6 +40,7 @@ class HYV3Config(llama.LlamaConfig):
     mlp_layer_types: list[str] | None = None
     first_k_dense_replace: Literal[1] = 1
     output_router_logits: bool = False
+    initializer_range: float = 0.006
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 

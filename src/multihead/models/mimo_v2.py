@@ -60,6 +60,7 @@ class MiMoV2FlashConfig(llama.LlamaConfig):
         default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in THETAS.items()}
     )
     output_router_logits: bool = False
+    eos_token_id: int | list[int] | None = None
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

@@ -183,8 +183,8 @@ QWEN3_OMNI_MOE = {
     "norm_topk_prob": True,
     **theta(1000000.0),
 }
-GLM4V = {"max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "pad_token_id": None, "hidden_size": 4096,
-         "num_attention_heads": 32}  # fmt: skip
+GLM4V = {"max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "pad_token_id": None, "eos_token_id": None,
+         "hidden_size": 4096, "num_attention_heads": 32}  # fmt: skip
 GLM_OCR = {
     "vocab_size": 59392,
     "hidden_size": 1024,
@@ -195,6 +195,7 @@ GLM_OCR = {
     "head_dim": 128,
     "rms_norm_eps": 1e-5,
     "attention_bias": False,
+    "eos_token_id": None,
 }
 GLM4V_MOE = {
     "vocab_size": 151424,
