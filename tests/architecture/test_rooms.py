@@ -97,7 +97,7 @@ def test_files_say_what_they_are_and_functions_stay_short():
     silent = [path for path in FILES if not ast.get_docstring(tree(path)) and path.name != "_version.py"]
     assert not silent, "a file begins with a docstring"
     long = []
-    for path, node in ((path, node) for path in FILES for node in ast.walk(tree(path))):
+    for path, node in [(path, node) for path in FILES for node in ast.walk(tree(path))]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = node.end_lineno - node.body[0].lineno + 1
             doc = ast.get_docstring(node)
