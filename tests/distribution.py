@@ -8,9 +8,8 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-CASE = re.compile(
-    r"tests/parity/test_(?:{MODULES})\.py::\w+\[([^/\]]+)"
-)
+MODULES = "families|given_vectors|prepared|stray_tensors|untied|wide"  # whose tests are of one case each
+CASE = re.compile(rf"tests/parity/test_(?:{MODULES})\.py::\w+\[([^/\]]+)")
 
 
 class CaseScheduling(LoadScopeScheduling):

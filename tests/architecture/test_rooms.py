@@ -97,12 +97,12 @@ def test_files_say_what_they_are_and_functions_stay_short():
     silent = [path for path in FILES if not ast.get_docstring(tree(path)) and path.name != "_version.py"]
     assert not silent, "a file begins with a docstring"
     long = []
-    for path, node in [(path, node) for path in FILES for node in ast.walk(tree(path))]:
+    for file, node in [(path, node) for path in FILES for node in ast.walk(tree(path))]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = node.end_lineno - node.body[0].lineno + 1
             doc = ast.get_docstring(node)
             lines = body - (len(doc.splitlines()) + 1 if doc else 0)
-            long += [f"{path}: {node.name} has {lines} lines"] if lines > 50 else []
+            long += [f"{file}: {node.name} has {lines} lines"] if lines > 50 else []
     assert not long
 
 
