@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.folder import open_checkpoint
-from ..errors import UnsupportedOption
+from ..config import CONFIG_FILE, read_json
+from ..errors import InvalidInput, ModelNotFound, UnsupportedOption
+from ..hub import Want
+from ..hub.options import DownloadOptions
 from ..kernels.ragged import SequenceLayout
+from ..models import eagle
 from ..models.common.token_prediction import load_predictors
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.forward_context import ForwardContext, OutputCapture
-from ..nn.token_predictor import TokenPredictor
+from ..nn.token_predictor import FusedStatePredictor
 
 
 class DraftHead(nn.Module):
@@ -24,20 +30,23 @@ class DraftHead(nn.Module):
 
     Args:
         owner: the model, which the head does not keep alive. predictor: the head's own layers.
+        drafts: tokens that it drafts one after another, where a call names no number.
     """
 
     decode_runner = "eager"  # other runners know stacks alone
     max_positions = None
     layers: tuple[int, ...] = ()  # of the model, whose inputs the first head reads; empty for its last hidden states
+    drafts = 1
 
-    def __init__(self, owner: Any, predictor: TokenPredictor) -> None:
+    def __init__(self, owner: Any, predictor: Any) -> None:
         super().__init__()
-        self.predictor, self._owner = predictor, weakref.ref(owner)
+        self.predictor = predictor
+        self._owner = None if owner is None else weakref.ref(owner)
 
     @property
     def owner(self) -> Any:
         """The model that the head drafts for."""
-        return self._owner()
+        return None if self._owner is None else self._owner()
 
     @property
     def weight(self) -> Tensor:
@@ -81,6 +90,74 @@ class DraftHead(nn.Module):
     def score(self, states: Tensor) -> Tensor:
         """Return logits (rows, vocabulary) of states (rows, width)."""
         return self.owner.score(states)
+
+
+class EagleHead(DraftHead):
+    """Draft head of a checkpoint of its own, for `generate(..., assistant_model=head)`."""
+
+    drafts = 5
+
+    def __init__(self, found: eagle.Eagle) -> None:
+        super().__init__(None, found.predictor)
+        self.config, self.words, self._layers = found.config, found.words, found.layers
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> EagleHead:
+        """Return the head of a folder or repository; the options are those of `DownloadOptions`.
+
+        Raises:
+            ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
+            UnsupportedConfig: another model's. CheckpointMismatch: weights that do not fit.
+        """
+        path = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.WEIGHTS)
+        if options:
+            raise UnsupportedOption(f"{', '.join(options)}: a draft head takes the dtype and device of its model.")
+        if not is_draft_head(path):
+            raise InvalidInput(f"{name} is no draft head: its config.json names no EAGLE.")
+        checkpoint = open_checkpoint(path)
+        found = eagle.load(read_json(path / CONFIG_FILE), checkpoint.tensors, checkpoint.source)
+        return cls(found).eval()
+
+    def bind(self, model: Any) -> EagleHead:
+        """Draft for a model from now on. Raises InvalidInput where the head was made for another one."""
+        count, wide = len(model.backbone.layers), model.config.hidden_size
+        self.layers = (2, count // 2, count - 3) if self._layers is None else self._layers
+        self.layers = tuple(max(0, min(layer, count)) for layer in self.layers)
+        fuse = getattr(self.predictor, "fuse", None)
+        needed = getattr(fuse, "in_features", self.config.hidden_size)
+        if needed != wide * max(len(self.layers), 1) or self.config.vocab_size > model.vocabulary:
+            raise InvalidInput(
+                f"The draft head reads {needed} numbers and knows {self.config.vocab_size} tokens; the model has "
+                f"{max(len(self.layers), 1)} states of {wide} for it, and {model.vocabulary} tokens."
+            )
+        self._owner = weakref.ref(model)
+        return self.to(model.device, model.dtype)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.config.vocab_size
+
+    def project(self, states: Tensor) -> Tensor:
+        if not self.layers:
+            return states
+        with torch.inference_mode():
+            return self.predictor.fuse(states.to(self.weight.dtype)).to(states.dtype)  # (tokens, width)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return super().embed(ids) if self.words is None else self.words(ids)
+
+    def score(self, states: Tensor) -> Tensor:
+        if not isinstance(self.predictor, FusedStatePredictor):
+            return self.owner.score(states)
+        return self.predictor.score(states.to(self.weight.dtype), self.owner.vocabulary)
+
+
+def is_draft_head(path: Path) -> bool:
+    """Return whether a folder holds a draft head."""
+    try:
+        return eagle.is_eagle(read_json(path / CONFIG_FILE))
+    except ModelNotFound:
+        return False
 
 
 def own_heads(model: Any) -> list[DraftHead]:

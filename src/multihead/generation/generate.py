@@ -26,7 +26,7 @@ from .checks import (
     check_tokens,
 )
 from .config import GenerationConfig
-from .draft_heads import DraftHead, own_heads
+from .draft_heads import DraftHead, EagleHead, own_heads
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
 from .hosts import host_of
@@ -304,8 +304,8 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
         start = lambda request: read_prompt(request, job)  # noqa: E731
     elif (config.num_beams or 1) > 1:
         start = lambda request: beam_search(request, job)  # noqa: E731
-    elif config.use_mtp:
-        heads = own_heads(engine.model_runners[0].model)
+    elif job.reads_states:
+        heads = heads_of(job, engine)
         start = lambda request: speculative_decoding(request, job, head_drafts(request, job, heads))  # noqa: E731
     elif assistant is not None:
         start = lambda request: speculative_decoding(request, job, draft_model(request, job, assistant))  # noqa: E731
@@ -319,10 +319,17 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     # keys and values depend on the source too, which no other job has
     salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
-    drafts = own_heads(engine.model_runners[0].model) if config.use_mtp else ()
     return engine.submit(
-        start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=drafts
+        start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=heads_of(job, engine)
     )
+
+
+def heads_of(job: GenerationJob, engine: Engine) -> Sequence[DraftHead]:
+    """Return the heads that draft for a job: the model's own, or that of another checkpoint."""
+    assistant = job.extras.assistant
+    if job.config.use_mtp:
+        return own_heads(engine.model_runners[0].model)
+    return [assistant.model] if assistant is not None and isinstance(assistant.model, DraftHead) else []
 
 
 def head_drafts(request: Request, job: GenerationJob, heads: Sequence[DraftHead]) -> Drafter:
@@ -377,6 +384,10 @@ def make_assistant(
     if not hasattr(assistant, "vocabulary"):
         raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
     check_masked(model, assistant_model=True)
+    if isinstance(assistant, EagleHead):
+        if its_tokenizer is not None or model.config.is_encoder_decoder:
+            raise InvalidInput("A draft head helps the decoder that it was trained for, and has its tokenizer.")
+        return Assistant(assistant.bind(model))
     check_masked(assistant, assistant_model=True)
     own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:

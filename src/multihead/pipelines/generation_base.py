@@ -14,10 +14,13 @@ import torch
 from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.checks import check_functions
 from ..generation.config import GenerationConfig
+from ..generation.draft_heads import EagleHead, is_draft_head
 from ..generation.generate import generate_tokens, make_assistant
 from ..generation.stopping import Continuation, text_before_stop
 from ..generation.strategies.base import Extras
 from ..generation.streaming import stop_on_error
+from ..hub import Want
+from ..hub.options import DownloadOptions
 from ..modeling.auto import AutoTokenizer
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
@@ -176,6 +179,8 @@ class GenerationPipeline(Pipeline):
         if not isinstance(model, (str, os.PathLike)):
             return model, its_tokenizer
         name = os.fspath(model)
+        if name not in self._assistants and is_draft_head(DownloadOptions().resolve(name, Want.CONFIG)):
+            self._assistants[name] = EagleHead.from_pretrained(name), None
         if name not in self._assistants:
             loaded = type(self).load(name, dtype=self.model.dtype, device=self.device)
             same = loaded.vocabulary == self.model.vocabulary

@@ -16,6 +16,7 @@ from ...nn.forward_context import OutputCapture
 from ...runtime.runner import DecoderModel
 from ...runtime.step_output import NO_TOKEN, NOT_FINITE, NOT_FINITE_ERROR, argmax_tokens
 from ..config import GenerationConfig
+from ..draft_heads import DraftHead
 from ..engine.prefix_cache import PrefixCache
 from ..engine.sequence import ForwardRequest, ForwardResult, GenerationSequence, Request
 from ..logits.dola import contrast_layers, early_layers
@@ -152,11 +153,12 @@ class GenerationJob:
     ) -> None:
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
         self.encoder_output, self.extras = encoder_output, extras
+        self.reads_states = bool(config.use_mtp) or isinstance(extras.assistant and extras.assistant.model, DraftHead)
         self.listener, self.logprobs = listener, logprobs
         self.prompt_logprobs: list[TokenLogprobs] | None = None
         self.is_prompt_told = False
         # contrastive search and draft heads read the states of all tokens, so that all must be read
-        self.prefixes = None if config.penalty_alpha or config.use_mtp else prefixes
+        self.prefixes = None if config.penalty_alpha or self.reads_states else prefixes
         self.request: Request | None = None
         self._num_kept = 0  # prompt tokens whose cache a kept text had
         allowed = extras.allowed

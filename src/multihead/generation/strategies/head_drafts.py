@@ -69,7 +69,7 @@ class HeadDrafts:
     def __init__(
         self, request: Request, job: GenerationJob, heads: Sequence[DraftHead], count: int | None, min_confidence: float
     ) -> None:
-        self.job, self.count, self.min_confidence = job, count or len(heads), min_confidence
+        self.job, self.count, self.min_confidence = job, count or sum(head.drafts for head in heads), min_confidence
         self.streams = [HeadStream(request, head, depth) for depth, head in enumerate(heads)]
         self.states = StateBuffer(heads[0].layers)
         self.draws = bool(job.config.do_sample)
