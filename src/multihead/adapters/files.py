@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.key_map import KeyMap, mistyped
+from ..checkpoints.key_map import FLOATS, KeyMap, mistyped
 from ..checkpoints.tensor_sources import Source
 from ..config import read_json, write_json
 from ..errors import CheckpointMismatch, InvalidInput, ModelNotFound, UnsupportedConfig, UnsupportedOption
@@ -249,7 +249,7 @@ def compare(source: str, wanted: Mapping[str, Tensor], stored: Mapping[str, Tens
     misshapen = {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}
     missing = [key for key in wanted if key not in stored]
     unexpected = [key for key in stored if key not in wanted]
-    wrong = mistyped({key: stored[key] for key in wanted if key in stored})
+    wrong = mistyped({key: stored[key] for key in wanted if key in stored and stored[key].dtype not in FLOATS})
     if missing or misshapen or unexpected or wrong:
         advice = "The adapter was made for another model, or its files are not of one kind."
         if any(embedding_tables.is_lm_head(key) for key in unexpected):
