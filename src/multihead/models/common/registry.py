@@ -154,6 +154,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "granitemoeshared": Entry("granite_moe", "GraniteMoeShared", "SHARED"),
     "gte": Entry("gte", "Gte"),
     "helium": Entry("helium", "Helium"),
+    "hrm_text": Entry("hrm_text", "HrmText"),
     "hunyuan_v1_dense": Entry("hunyuan", "HunYuanDenseV1", "DENSE"),
     "hunyuan_v1_moe": Entry("hunyuan", "HunYuanMoEV1", "MOE"),
     "hy_v3": Entry("hy_v3", "HYV3"),
@@ -283,6 +284,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "xlnet": Entry("xlnet", "XLNet"),
     "xlstm": Entry("xlstm", "xLSTM"),
     "xmod": Entry("xmod", "Xmod"),
+    "yoso": Entry("yoso", "Yoso"),
     "youtu": Entry("youtu", "Youtu"),
 }
 
