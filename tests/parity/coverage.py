@@ -21,10 +21,10 @@ PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        aria_text axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
+        axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
         gemma4_assistant gemma4_unified_assistant hy_v4 inkling2_text inkling_text longcat_flash
         minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal prophetnet
-        reformer t5gemma2 tapas ultravbert zamba zamba2 zaya
+        reformer t5gemma2 tapas ultravbert zaya
         """.split(),
         LATER,
     ),
@@ -49,7 +49,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     "kyutai_speech_to_text": SOUND,
     **dict.fromkeys(
         """
-        aria cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
+        cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
         hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5 minicpm_ocr minicpmv4_6 minicpmv4_7
         minimax_m3_vl mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
         """.split(),

@@ -52,6 +52,7 @@ STREAMS = {
 }  # fmt: skip
 WIDE = {"intermediate_size": 64, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16}
 WHOLES = (
+    Whole("aria", text={"moe_num_experts": 4, "moe_num_shared_experts": 1}, outer={"pad_token_id": 0}),
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
     Whole("cohere2_vision", text=WINDOWS),
     Whole("deepseek_vl"),

@@ -14,9 +14,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import multihead
+from multihead.errors import UnsupportedConfig
 
 from .case import WORDS as WORDS_IN_VOCABULARY
-from .case import Case, batch, ours
+from .case import Case, batch, ours, reference
 from .cases import CASES, PAIRS
 from .test_families import close
 
@@ -28,7 +29,7 @@ def tied(case: Case, end: str) -> dict[str, str]:
     """The reference's name of each tied tensor -> that of the one it is tied to."""
     with torch.device("meta"):
         model = case.peer(end)._from_config(case.config(end))
-    return dict(model.all_tied_weights_keys)
+    return {name: to for name, to in model.all_tied_weights_keys.items() if ".shared_transf" not in name}  # below
 
 
 def changes() -> list[tuple[Case, str, tuple[str, ...]]]:
@@ -138,3 +139,23 @@ def test_an_untied_head_learns_by_itself(folders, tmp_path):
     with torch.no_grad():
         scores.add_(1.0)
     assert torch.equal(words, before)
+
+
+@pytest.mark.parametrize(("name", "later"), [("zamba", "layers.2.shared_transf"), ("zamba2", "layers.3.shared_transf")])
+def test_a_block_that_layers_share_may_be_stored_at_any_of_them(name, later, tmp_path):
+    case = next(case for case in CASES if case.name == name)
+    theirs = reference(case, "Model")
+    theirs.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    copies = {one: to for one, to in theirs.all_tied_weights_keys.items() if one.startswith(later)}
+    assert copies
+    alone = {key: value for key, value in stored.items() if key not in copies.values()}
+    for file in ({**stored, **{one: stored[to].clone() for one, to in copies.items()}},
+                 {**alone, **{one: stored[to].clone() for one, to in copies.items()}}):  # fmt: skip
+        save_file(file, tmp_path / "model.safetensors", {"format": "pt"})
+        right, got = answers(case, "Model", theirs, ours(case, "Model", tmp_path))
+        close(got, right, "states", case.tolerance)
+    file = {**stored, **{one: stored[to] + 1.0 for one, to in copies.items()}}
+    save_file(file, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedConfig, match="is shared here"):
+        ours(case, "Model", tmp_path)

@@ -94,6 +94,15 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
         "moe_shared_expert_intermediate_size": 64,
     },
     "rwkv": {"hidden_size": 48, "attention_hidden_size": 48, "intermediate_size": 96},
+    "zamba": {"hidden_size": 96, "attention_hidden_size": 192, "attention_head_dim": 32, "mamba_d_state": 16},
+    "zamba2": {
+        "hidden_size": 96,
+        "attention_hidden_size": 192,
+        "attention_head_dim": 32,
+        "mamba_d_state": 16,
+        "n_mamba_heads": 12,
+        "mamba_headdim": 16,
+    },
     "squeezebert": {"num_attention_heads": 3, "hidden_size": 48, "embedding_size": 48, "intermediate_size": 96},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128},
     **dict.fromkeys(

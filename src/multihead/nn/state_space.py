@@ -7,8 +7,9 @@ so changes no state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -184,14 +185,18 @@ class Mamba(nn.Module):
         """Map hidden states (tokens, width) to (tokens, width)."""
         u, gate = self.into(x).chunk(2, -1)  # (tokens, inner) each
         u = self.act(self.convolution(u, context, memory))
+        y = self._scan(u.float(), *self._selected(u), context, memory)  # (tokens, inner)
+        y = (y + self.skip.float() * u.float()) * F.silu(gate.float())
+        return self.out(y.to(x.dtype))  # (tokens, width)
+
+    def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return time steps (tokens, inner), and write and read vectors (tokens, heads, states), of inputs."""
         step, write, read = self.select(u).split(self.parts, -1)  # (tokens, rank), (tokens, states), (tokens, states)
         step, write, read = self.step_norm(step), self.write_norm(write), self.read_norm(read)  # same shapes
         bias = None if self.step.bias is None else self.step.bias.float()
         # (tokens, inner). In float32, as all of the scan: rounding errors of a state add up over the sequence.
         times = F.softplus(F.linear(step, self.step.weight).float() + bias)
-        y = self._scan(u.float(), times, write.float(), read.float(), context, memory)  # (tokens, inner)
-        y = (y + self.skip.float() * u.float()) * F.silu(gate.float())
-        return self.out(y.to(x.dtype))  # (tokens, width)
+        return times, write.float()[:, None], read.float()[:, None]
 
     def _scan(
         self,
@@ -202,28 +207,67 @@ class Mamba(nn.Module):
         context: ForwardContext,
         memory: StateSpaceCache | None,
     ) -> Tensor:
-        """Scan (tokens, inner) with time steps (tokens, inner) and read and write vectors (tokens, states)."""
+        """Scan (tokens, inner) with time steps (tokens, inner) and vectors (tokens, heads, states)."""
         rates = -torch.exp(self.decay.float())  # (inner, states), below 0
         state = memory.state.read(context) if memory is not None else None
         if state is None:
             state = u.new_zeros(len(context.runs), *rates.shape)  # (sequences, inner, states)
-        # (sequences, longest, inner) twice, (sequences, longest, states) twice. Time is 0 where there is no token.
+        # (sequences, longest, inner) twice, (sequences, longest, heads, states) twice. Time is 0 without a token.
         u, times, write, read = (to_grid(part, context) for part in (u, times, write, read))
-        rows = []
+        heads, rows = write.shape[2], []
         # One block at a time, since `keep` and `new` have `states` numbers for each channel of each place.
         for begin in range(0, u.shape[1], BLOCK):
             now = slice(begin, begin + BLOCK)
             keep = torch.exp(times[:, now, :, None] * rates)  # (sequences, block, inner, states)
-            new = (times[:, now] * u[:, now])[..., None] * write[:, now, None]  # (sequences, block, inner, states)
+            # (sequences, block, heads, inner / heads, states)
+            new = (times[:, now] * u[:, now]).unflatten(-1, (heads, -1))[..., None] * write[:, now, :, None]
+            new = new.flatten(2, 3)  # (sequences, block, inner, states)
             seen = []
             for place in range(keep.shape[1]):
                 state = keep[:, place] * state + new[:, place]  # (sequences, inner, states)
                 seen.append(state)
-            # (sequences, block, inner)
-            rows.append(torch.einsum("tlcs,tls->tlc", torch.stack(seen, 1), read[:, now]))
+            held = torch.stack(seen, 1).unflatten(2, (heads, -1))  # (sequences, block, heads, inner / heads, states)
+            rows.append(torch.einsum("tlhcs,tlhs->tlhc", held, read[:, now]).flatten(2))  # (sequences, block, inner)
         if memory is not None:
             memory.state.write(context, state)
         return from_grid(torch.cat(rows, 1), context) if rows else u.flatten(0, 1)  # (tokens, inner)
+
+
+class HeadedMamba(Mamba):
+    """Mamba whose channels are heads that choose alone: each has its own time steps and vectors (Zamba).
+
+    Args:
+        heads: which share the channels evenly.
+    """
+
+    def __init__(self, width: int, inner: int, states: int, rank: int, *, heads: int, **options: Any) -> None:
+        super().__init__(width, inner, states, rank, **options)
+        each = inner // heads
+        del self.select, self.step
+        self.select = nn.Parameter(torch.empty(heads, rank + 2 * states, each))  # type: ignore[assignment]
+        self.step = nn.Parameter(torch.empty(heads, each, rank))  # type: ignore[assignment]
+        self.step_bias = nn.Parameter(torch.empty(inner))  # (inner,)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize projections and steps as the paper of Mamba does, the rest as a mixer without heads."""
+        if name == "select":
+            parameter.normal_(0.0, std)
+        elif name == "step":
+            parameter.uniform_(-(parameter.shape[-1] ** -0.5), parameter.shape[-1] ** -0.5)
+        elif name == "step_bias":
+            times = torch.exp(torch.empty_like(parameter).uniform_(math.log(0.001), math.log(0.1)))
+            parameter.copy_(times + torch.log(-torch.expm1(-times)))  # the inverse of softplus
+        else:
+            super().draw(name, parameter, std)
+
+    def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        select: Any = self.select
+        steps: Any = self.step
+        heads = u.unflatten(-1, (select.shape[0], -1))  # (tokens, heads, inner / heads)
+        # (tokens, heads, rank), (tokens, heads, states), (tokens, heads, states)
+        step, write, read = torch.einsum("thc,hsc->ths", heads, select).split(self.parts, -1)
+        times = torch.einsum("thr,hcr->thc", step, steps).flatten(1).float() + self.step_bias.float()
+        return F.softplus(times), write.float(), read.float()
 
 
 class GatedNorm(nn.Module):

@@ -44,6 +44,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "albert": Entry("albert", "Albert"),
     "apertus": Entry("apertus", "Apertus"),
     "arcee": Entry("arcee", "Arcee"),
+    "aria_text": Entry("aria", "AriaText"),
     "axk1": Entry("axk1", "AXK1"),
     "baichuan": Entry("baichuan", "Baichuan"),
     "bailing_hybrid": Entry("bailing_hybrid", "BailingHybrid"),
@@ -286,6 +287,8 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "xmod": Entry("xmod", "Xmod"),
     "yoso": Entry("yoso", "Yoso"),
     "youtu": Entry("youtu", "Youtu"),
+    "zamba": Entry("zamba", "Zamba"),
+    "zamba2": Entry("zamba", "Zamba2", "ZAMBA2"),
 }
 
 
