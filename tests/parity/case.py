@@ -40,6 +40,7 @@ class Case:
         beams: whether its beam search is.
         loss: whether losses are compared. half: whether the reference computes in bfloat16.
         unused: parts of the names of tensors that the reference stores for a class and never reads.
+        reloads: whether the reference loads what it should; say why not in the row.
         altered: changes the reference's random model before it is saved.
     """
 
@@ -66,6 +67,7 @@ class Case:
     loss: bool = True
     half: bool = True
     unused: tuple[str, ...] = ()
+    reloads: bool = True
     altered: Callable[[Any, str], None] = lambda model, end: None
 
     @cached_property

@@ -22,7 +22,7 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
-        gemma4_assistant gemma4_unified_assistant hy_v4 inkling2_text inkling_text longcat_flash
+        gemma4_assistant gemma4_unified_assistant inkling2_text inkling_text
         minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal prophetnet
         reformer t5gemma2 tapas ultravbert zaya
         """.split(),

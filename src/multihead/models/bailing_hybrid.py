@@ -164,7 +164,7 @@ def build(config: BailingHybridConfig) -> Stack:
     count, group = config.num_hidden_layers, config.layer_group_size
     kinds = layer_kinds(config, [LINEAR if (i + 1) % group else FULL for i in range(count)], (FULL, LINEAR))
     positions, dense = rotary_of(config, config.qk_rope_head_dim), deepseek.dense_layers(config)
-    scale = deepseek.score_scale(config)  # type: ignore[arg-type]
+    scale = deepseek.score_scale(config)
 
     def layer(i: int) -> Layer:
         full = kinds[i] == FULL
@@ -177,7 +177,7 @@ def build(config: BailingHybridConfig) -> Stack:
 
 def keys(config: BailingHybridConfig) -> KeyMap:
     sizes, kernel = (config.delta_heads * config.delta_width,) * 3, config.kernel
-    table = deepseek.keys(config)  # type: ignore[arg-type]
+    table = deepseek.keys(config)
 
     def stored(row: str | Source) -> str | Source:
         key = row if isinstance(row, str) else row.key

@@ -170,7 +170,7 @@ def rule3(config: Any) -> Rule:
     )
 
 
-def score_scale(config: DeepseekV2Config) -> float:
+def score_scale(config: Any) -> float:
     """Return the attention scale, which YaRN raises where a config says so."""
     rope = config.rope_parameters
     scaled = rope.get("rope_type", "default") != "default" and rope.get("mscale_all_dim")
@@ -219,7 +219,7 @@ def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:
     return llama.decoder(config, layer)
 
 
-def keys(config: DeepseekV2Config) -> KeyMap:
+def keys(config: Any) -> KeyMap:
     """Return the key map; rotated channels are interleaved, at the end of a head's queries and of the latent matrix."""
     ours, theirs, heads = "layers.*.attention.step", "layers.*.self_attn", config.num_attention_heads
     plain, turned, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank

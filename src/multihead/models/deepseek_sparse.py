@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -95,12 +96,18 @@ def indexers(config: Any) -> list[str]:
     return ["shared" if max(i - offset + 1, 0) % every else "full" for i in range(config.num_hidden_layers)]
 
 
-def selection(config: Any, positions: Positions, i: int) -> Selection:
-    """Build what chooses the keys of layer i."""
-    source = max(j for j, kind in enumerate(indexers(config)[: i + 1]) if kind == "full")
+def selection(
+    config: Any, positions: Positions, i: int, kinds: list[str], index: Callable[..., Indexer] = Indexer
+) -> Selection:
+    """Build what chooses the keys of layer i.
+
+    Args:
+        kinds: of the layers, as `indexers` gives them.
+    """
+    source = max(j for j, kind in enumerate(kinds[: i + 1]) if kind == "full")
     if source != i:
         return Selection(source)
-    return Indexer(
+    return index(
         config.hidden_size,
         config.q_lora_rank,
         heads=config.index_n_heads,
@@ -116,7 +123,7 @@ def build(config: Any) -> Stack:
 
     def layer(i: int) -> Layer:
         ffn: nn.Module = llama.feed_forward(config) if dense[i] else deepseek.experts(config, deepseek.rule3)
-        scale, chosen = deepseek.score_scale(config), selection(config, positions, i)
+        scale, chosen = deepseek.score_scale(config), selection(config, positions, i, indexers(config))
         return llama.layer(config, deepseek.attention(config, positions, scale, selection=chosen), ffn)
 
     return llama.decoder(config, layer)

@@ -41,7 +41,7 @@ class YoutuConfig(llama.LlamaConfig):
 
 
 def build(config: YoutuConfig) -> Stack:
-    positions, scale = rotary_of(config, config.qk_rope_head_dim), score_scale(config)  # type: ignore[arg-type]
+    positions, scale = rotary_of(config, config.qk_rope_head_dim), score_scale(config)
     return llama.decoder(
         config, lambda i: llama.layer(config, attention(config, positions, scale), llama.feed_forward(config))
     )

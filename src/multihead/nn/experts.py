@@ -45,6 +45,14 @@ class ExpertList(nn.ModuleList):
         return self[expert](x)
 
 
+class IdentityExperts(ExpertList):
+    """Experts that are separate modules; those with higher numbers give what they read (LongCat's zero experts)."""
+
+    def forward(self, x: Tensor, expert: int) -> Tensor:
+        """Apply one expert to states (tokens, width)."""
+        return self[expert](x) if expert < len(self) else x
+
+
 def parts_without_experts(module: nn.Module) -> Iterator[nn.Module]:
     """Yield a module and its parts, without lists of experts, which can hold tens of thousands."""
     yield module

@@ -241,3 +241,27 @@ class CrossLayer(Layer):
         if context.encoder_output is not None:
             x = self.cross(x, context)  # (tokens, width)
         return self.ffn(x)
+
+
+class ShortcutLayer(nn.Module):
+    """Two layers, and experts that read what the first one's feed-forward reads; their result comes in at the end.
+
+    So experts on other devices can work while this one goes on (Cai et al., 2024, arXiv:2404.05019).
+
+    Args:
+        attention, norm, ffn: the first layer; the norm is of what the feed-forward and the experts read.
+    """
+
+    def __init__(self, attention: Residual, norm: nn.Module, ffn: nn.Module, experts: nn.Module, second: Layer) -> None:
+        super().__init__()
+        self.attention, self.norm, self.ffn, self.experts, self.second = attention, norm, ffn, experts, second
+
+    def memory(self) -> HybridLayerCache:
+        return HybridLayerCache(memory_of(self.attention.step), self.second.memory())
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: HybridLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        own = (None, None) if memory is None else (cache_or_none(memory.first), cache_or_none(memory.second))
+        x = self.attention(x, context, own[0])
+        normed = self.norm(x)  # (tokens, width)
+        return self.second(x + self.ffn(normed), context, own[1]) + self.experts(normed)

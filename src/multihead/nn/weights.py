@@ -42,6 +42,12 @@ class Linear(Float32Parameters, nn.Linear):
         return x.float() if x.dtype in self.widened else x
 
 
+class ExactLinear(Linear):
+    """Linear layer that stays float32 in a half-precision model."""
+
+    widened = (torch.float16, torch.bfloat16)
+
+
 class Dropout(nn.Dropout):
     """Dropout through the fastest implementation of the device."""
 

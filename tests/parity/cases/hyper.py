@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import transformers
 
 from ..case import WORDS, Case
 from .decoders import FEW
+from .deepseek_kin import INDEX
 from .experts import EXPERTS, of
+from .moe import LATENT
 
 KINDS = ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"]
 V4: Mapping[str, Any] = {
@@ -35,6 +38,20 @@ def drawn(model: Any, end: str) -> None:
             buffer.copy_(torch.stack([torch.randperm(6)[:2] for _ in range(WORDS)]))
 
 
+HY4: Mapping[str, Any] = {
+    "head_dim": 6, "num_key_value_heads": 6, "n_routed_experts": 6, "hc_mult": 3, "hc_magnitude": 1.5,
+    "pad_token_id": 0, "indexer_types": ["full", "shared", "full"], "swiglu_limit": 0.7,
+    "bos_token_id": 1, "eos_token_id": 2, **LATENT, **INDEX, **EXPERTS,
+}  # fmt: skip
+
+
+def longcat(**changes: Any) -> Any:
+    sizes = {"vocab_size": WORDS, "hidden_size": 48, "num_layers": 2, "num_attention_heads": 6, "ffn_hidden_size": 40}
+    experts = {"moe_topk": 2, "n_routed_experts": 4, "expert_ffn_hidden_size": 24, "pad_token_id": 0, "head_dim": 6}
+    entries = {**sizes, **experts, **LATENT, "max_position_embeddings": 64, **changes}
+    return lambda: transformers.LongcatFlashConfig(**entries)
+
+
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 CASES = (
     Case("deepseek-v4", of("DeepseekV4", **V4), FEW, altered=drawn, attentions=False, **PADS),
@@ -47,4 +64,19 @@ CASES = (
         half=False,  # two summaries have nearly equal scores
         **PADS,
     ),
+    Case(
+        "longcat-flash",
+        longcat(zero_expert_num=2),
+        FEW,
+        altered=drawn,
+        reloads=False,  # without matrices of experts that do nothing, which the authors' files lack, too
+    ),
+    Case(
+        "longcat-flash-all-work",
+        longcat(zero_expert_num=0, attention_bias=True),
+        ("ForCausalLM",),
+        altered=drawn,
+        half=False,
+    ),
+    Case("hy4", of("HYV4", **HY4), FEW, altered=drawn, half=False),  # which keys are chosen hangs on the last bit,
 )

@@ -52,19 +52,30 @@ class Indexer(Selection):
 
     Args:
         rank: of the queries' low-rank factor. head_width: of which the first channels are turned by `positions`.
-        chosen: keys of a query.
+        chosen: keys of a query. last: how many of the last channels are turned instead (Hy4).
     """
 
     unpacked: ClassVar = ("q", "k", "weights")  # their numbers decide what is chosen
 
     def __init__(
-        self, width: int, rank: int, *, heads: int, head_width: int, chosen: int, positions: Positions, source: int
+        self,
+        width: int,
+        rank: int,
+        *,
+        heads: int,
+        head_width: int,
+        chosen: int,
+        positions: Positions,
+        source: int,
+        norm_eps: float = 1e-6,
+        last: int = 0,
     ) -> None:
         super().__init__(source)
         self.q, self.k = Linear(rank, heads * head_width, bias=False), Linear(width, head_width, bias=False)
-        self.norm, self.weights = LayerNorm(head_width, 1e-6), Linear(width, heads, bias=False)
+        self.norm, self.weights = LayerNorm(head_width, norm_eps), Linear(width, heads, bias=False)
         self.weights.widened = (torch.float16,)
         self.heads, self.head_width, self.chosen, self.positions = heads, head_width, chosen, positions
+        self.last = last
 
     @torch.no_grad()
     def keys(self, x: Tensor, context: ForwardContext) -> Tensor:
@@ -84,6 +95,9 @@ class Indexer(Selection):
 
     def _turned(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Return (tokens, heads, index width), turned by the tokens' positions."""
+        if self.last:
+            plain, turned = x.split((self.head_width - self.last, self.last), -1)
+            return torch.cat([plain, self.positions.rotate(turned, turned[:, :1], context)[0]], -1)
         return self.positions.rotate(x, x[:, :1], context)[0]
 
     def _best(self, q: Tensor, weights: Tensor, keys: Tensor, attention_mask: AttentionMask) -> Tensor:

@@ -47,6 +47,7 @@ class LatentAttention(Attention):
         plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
         value_width: of a head's values.
         selection: chooses the keys that each query sees, and has its own keys in the cache; None for all.
+        latent_scale: of the normed latent vector (LongCat).
     """
 
     unpacked: ClassVar = ("k", "v")  # their matrices are read, too
@@ -63,6 +64,7 @@ class LatentAttention(Attention):
         value_width: int,
         bias: bool,
         selection: Selection | None = None,
+        latent_scale: float = 1.0,
         **options: Any,
     ) -> None:
         each = plain + turned
@@ -79,7 +81,7 @@ class LatentAttention(Attention):
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
         if selection is not None and query_rank is None:
             raise UnsupportedConfig("Keys are chosen by the queries' low-rank factor, and there is none.")
-        self.selection = selection
+        self.selection, self.latent_scale = selection, latent_scale
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         # (tokens, heads, plain), (tokens, heads, turned)
@@ -92,6 +94,7 @@ class LatentAttention(Attention):
         # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
         turning, key = self.positions.rotate(turning, key[:, None], context)
         latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
+        latent = latent if self.latent_scale == 1.0 else latent * self.latent_scale
         if self.selection is not None:
             index = self.selection.keys(x, context)  # (tokens, 1, index width)
             key = key if index is None else torch.cat([key, index], -1)
@@ -146,3 +149,15 @@ class HeadGatedLatentAttention(LatentAttention):
         heads = self._heads(x, context, memory)  # (tokens, heads, value width)
         gates = torch.sigmoid(self.head_gate(x).float()).to(heads.dtype)  # (tokens, heads)
         return self.out((heads * gates[..., None]).flatten(1))
+
+
+class GatedLatentAttention(LatentAttention):
+    """Latent attention whose outputs are multiplied by sigmoids of the token's state, one a channel (Hy4)."""
+
+    def __init__(self, width: int, heads: int, *, value_width: int, **options: Any) -> None:
+        super().__init__(width, heads, value_width=value_width, **options)
+        self.gate = Linear(width, heads * value_width, bias=False)
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        return self.out(self._heads(x, context, memory).flatten(1) * torch.sigmoid(self.gate(x)))
