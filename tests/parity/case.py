@@ -92,7 +92,7 @@ class Case:
 
     def reads_a_source(self, end: str) -> bool:
         """Whether a class is an encoder-decoder."""
-        alone = ("ForCausalLM", "EncoderModel", "ForTokenClassification")
+        alone = ("ForCausalLM", "Encoder", "EncoderModel", "ForTokenClassification")
         return bool(self.made.is_encoder_decoder) and end not in alone
 
 

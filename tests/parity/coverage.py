@@ -23,7 +23,7 @@ REASONS: Mapping[str, str] = {
         """
         axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
         gemma4_assistant gemma4_unified_assistant inkling2_text inkling_text
-        minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal prophetnet
+        minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal
         reformer t5gemma2 tapas ultravbert zaya
         """.split(),
         LATER,

@@ -74,8 +74,8 @@ def test_padding_on_the_left_changes_nothing(folders, loaded, case, end):
     with torch.no_grad():
         one, other = model(**right), model(**left)
     for name, value in one.items():
-        if name in ("past_key_values", "loss") or not isinstance(value, torch.Tensor):
-            continue
+        if name in ("past_key_values", "loss", "logits_ngram") or not isinstance(value, torch.Tensor):
+            continue  # ProphetNet's further predictions have the text in another dimension
         if value.shape[:2] == right["attention_mask"].shape and not name.startswith("decoder"):
             real = [x["attention_mask"].bool() for x in (right, left)]
             close(other[name][real[1]], value[real[0]], name, case.tolerance)

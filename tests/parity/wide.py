@@ -93,6 +93,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
         "moe_latent_size": 32,
         "moe_shared_expert_intermediate_size": 64,
     },
+    "prophetnet": {"num_encoder_attention_heads": 2, "num_decoder_attention_heads": 4, "hidden_size": 64},
     "rwkv": {"hidden_size": 48, "attention_hidden_size": 48, "intermediate_size": 96},
     "zamba": {"hidden_size": 96, "attention_hidden_size": 192, "attention_head_dim": 32, "mamba_d_state": 16},
     "zamba2": {

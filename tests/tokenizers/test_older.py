@@ -84,6 +84,11 @@ def moses(folder: Path, special: list[str]) -> None:
     write(folder, "merges.txt", "".join(f"{a} {b} {99 - n % 9}\n" for n, (a, b) in enumerate(vocab["merges"])))
 
 
+def prophetnet(folder: Path, special: list[str]) -> None:
+    lines(folder, special)
+    (folder / "vocab.txt").rename(folder / "prophetnet.tokenizer")
+
+
 KINDS: dict[str, tuple[Any, list[str], dict[str, Any], dict[str, Any]]] = {
     # name -> what writes the vocabulary, its special tokens, config.json, tokenizer_config.json
     "bert": (lines, BERT, {"model_type": "bert"}, {}),
@@ -109,6 +114,7 @@ KINDS: dict[str, tuple[Any, list[str], dict[str, Any], dict[str, Any]]] = {
     "xlm": (moses, MOSES, {"model_type": "xlm"}, {"do_lowercase_and_remove_accent": True}),
     "xlm-cased": (moses, MOSES, {"model_type": "xlm"}, {"do_lowercase_and_remove_accent": False}),
     "flaubert": (moses, MOSES, {"model_type": "flaubert"}, {"do_lowercase": True}),
+    "prophetnet": (prophetnet, [*BERT, "[X_SEP]"], {"model_type": "prophetnet"}, {}),
     "blenderbot-small": (codes, ["__null__", "__start__", "__end__", "__unk__"], {"model_type": "blenderbot-small"},
                          {"tokenizer_class": "BlenderbotSmallTokenizer"}),
 }  # fmt: skip

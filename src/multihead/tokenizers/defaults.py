@@ -64,6 +64,7 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     "MPNet": tokens(bos="<s>", eos="</s>", unk="[UNK]", sep="</s>", pad="<pad>", cls="<s>", mask="<mask>"),
     "OpenAIGPT": tokens(unk="<unk>"),
     "Pegasus": tokens(eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>"),
+    "ProphetNet": tokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", mask="[MASK]"),
     **dict.fromkeys(("Qwen2", "Qwen3_5"), tokens(eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>")),
     "XLNet": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="<sep>", pad="<pad>", cls="<cls>", mask="<mask>"),
 }  # fmt: skip
@@ -86,6 +87,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # all else
     "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
     "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
     "MBart": {"legacy_behaviour": True},
+    "ProphetNet": {"x_sep_token": "[X_SEP]", "clean_up_tokenization_spaces": True},
     "PLBart": CODE,
 }  # fmt: skip
 MORE: Mapping[str, tuple[str, ...]] = {  # special tokens without a role, where tokenizer.json has them

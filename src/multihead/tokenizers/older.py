@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .parts import BuiltTokenizer
 
 PLAIN = frozenset(("", "PreTrained", "Auto", "TokenizersBackend", "PythonBackend", "SentencePieceBackend"))
+PROPHETNET = "prophetnet.tokenizer"  # a vocab.txt by another name
 MODELS = (  # names of SentencePiece models, where a folder has several
     "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", "sentencepiece.model",
 )  # fmt: skip
@@ -62,6 +63,10 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> BuiltTok
     kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], BuiltTokenizer]]] = []
     if (folder / "vocab.txt").is_file():
         kinds.append(("vocab.txt", recipes.LINES, lambda build: read_vocab_txt(folder / "vocab.txt", build, settings)))
+    if (folder / PROPHETNET).is_file():
+        kinds.append(
+            (PROPHETNET, recipes.PROPHETNET, lambda build: read_vocab_txt(folder / PROPHETNET, build, settings))
+        )
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         kinds.append(("vocab.json and merges.txt", recipes.BPES, lambda build: read_bpe_files(folder, build, settings)))
         kinds.append(("vocab.json and merges.txt", recipes.MOSES, lambda build: read_moses(folder, build, settings)))

@@ -16,17 +16,18 @@ from .parts import BuiltTokenizer, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
 from .translators import m2m100, marian_sides
-from .wordpieces import wordpiece
+from .wordpieces import prophetnet, wordpiece
 
 __all__ = [
-    "BPES", "FAMILIES", "LINES", "MOSES", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "canine", "m2m100",
-    "marian_sides", "marian_small", "merges_of", "wordpiece",
+    "BPES", "FAMILIES", "LINES", "MOSES", "PROPHETNET", "SPM", "WORDPIECE", "bert_normalizer", "byt5", "canine",
+    "m2m100", "marian_sides", "marian_small", "merges_of", "prophetnet", "wordpiece",
 ]  # fmt: skip
 
 SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {**pieces.RECIPES, **translators.RECIPES}
 BPES = bytepairs.RECIPES
 LINES = wordpieces.RECIPES
 MOSES = {"Flaubert": flaubert, "XLM": xlm}
+PROPHETNET = {"ProphetNet": prophetnet}
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "albert": "Albert",
     "bart": "Roberta",
@@ -93,6 +94,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "pegasus": "Pegasus",
     "phi": "CodeGen",
     "plbart": "PLBart",
+    "prophetnet": "ProphetNet",
     "qwen2": "Qwen2",
     "qwen2_moe": "Qwen2",
     "qwen3": "Qwen2",

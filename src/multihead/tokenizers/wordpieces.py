@@ -44,6 +44,16 @@ def wordpiece(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     return built
 
 
+def prophetnet(vocab: Lines, settings: Settings) -> BuiltTokenizer:
+    """ProphetNet: text [SEP]; [X_SEP] separates sentences of a summary."""
+    special, more = role_tokens(settings, **ROLES["ProphetNet"]), [settings.get("x_sep_token", "[X_SEP]")]
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = register_special_tokens(backend, special, settings, more)
+    sep = special["sep_token"]
+    set_special_tokens(backend, f"$A {sep}", f"$A {sep} $B {sep}", [sep])
+    return built
+
+
 def funnel(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """Funnel: like BERT, with begin and end tokens, and a type of its own for the first token."""
     special = role_tokens(settings, **ROLES["Funnel"])

@@ -233,6 +233,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "phi3": Entry("phi3", "Phi3", layouts=(("gguf", "phi3"),)),
     "phimoe": Entry("phimoe", "Phimoe"),
     "plbart": Entry("mbart", "PLBart", "PLBART"),
+    "prophetnet": Entry("prophetnet", "ProphetNet"),
     "qwen": Entry("qwen", "QWen", others=(("QWenLMHeadModel", "ForCausalLM"),)),
     "qwen2": Entry("qwen2", "Qwen2", layouts=(("gguf", "qwen2"),)),
     "qwen2_moe": Entry("qwen_moe", "Qwen2Moe", "QWEN2_MOE"),

@@ -105,8 +105,13 @@ class BucketedBias(Positions):
             buckets //= 2
             # The second half of the buckets is for keys after the query.
             side, distance = (ahead > 0) * buckets, ahead.abs()
-        exact = buckets // 2  # distances below this have a bucket each
-        # The other buckets grow by a constant factor. Distance 0 is raised to 1, since log(0) is not finite.
-        steps = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.reach / exact) * (buckets - exact)
-        far = (exact + steps.long()).clamp(max=buckets - 1)
-        return side + torch.where(distance < exact, distance, far)
+        return side + bucket_of(distance, buckets, self.reach)
+
+
+def bucket_of(distance: Tensor, buckets: int, reach: int) -> Tensor:
+    """Return the bucket of each distance, which is not negative."""
+    exact = buckets // 2  # distances below this have a bucket each
+    # The other buckets grow by a constant factor. Distance 0 is raised to 1, since log(0) is not finite.
+    steps = torch.log(distance.clamp(min=1).float() / exact) / math.log(reach / exact) * (buckets - exact)
+    far = (exact + steps.long()).clamp(max=buckets - 1)
+    return torch.where(distance < exact, distance, far)
