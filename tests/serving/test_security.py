@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,28 @@ def test_8_adapters_come_from_allowed_places(secured: RunningServer, folder: Pat
     gone = secured.post("/v1/unload_lora_adapter", {"lora_name": "mine"}, headers=ADMIN)
     assert gone.text == "Success: LoRA adapter 'mine' removed successfully."
     assert ask(secured, model="mine").status_code == 404
+    still_serves(secured)
+
+
+def test_adapters_survive_what_happens_to_their_base(secured: RunningServer, folder: Path) -> None:
+    source = shutil.copytree(folder / "adapters" / "mine", folder / "adapters" / "passing")
+
+    def load(path: Path) -> int:
+        body = {"lora_name": "passing", "lora_path": str(path)}
+        return secured.post("/v1/load_lora_adapter", body, headers=ADMIN).status_code
+
+    def reload(_: object = None) -> int:
+        return secured.post("/admin/models/chat/reload", {}, headers=ADMIN).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        reloads = [threads.submit(reload) for _ in range(2)]
+        found = list(threads.map(load, [source] * 4))
+        assert [each.result() for each in reloads] == [200, 200]
+    assert sorted(found) == [200, 400, 400, 400], "one of those who give the name at once has it"
+    assert ask(secured, model="passing").status_code == 200, "also when the base is loaded again meanwhile"
+    shutil.rmtree(source)
+    assert reload() == 200, "a base does not need an adapter that an admin has added"
+    assert ask(secured, model="passing").status_code == 404
     still_serves(secured)
 
 

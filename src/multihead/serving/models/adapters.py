@@ -20,35 +20,40 @@ async def load_adapter(models: ModelRegistry, base: str | None, name: str, sourc
     """Load an adapter into a model and make it a model name. Raises ApiError."""
     settings = models.resolve(base)
     check_source(source, models.settings.adapter_sources)
-    if name in models.names:
-        raise ApiError(f"The name {name!r:.200} is taken.", 400, param="lora_name", code="name_taken")
-    model = await models.get(settings.id)
-    try:
-        await asyncio.to_thread(model.engine.load_adapter, name, source)
-    except MultiheadError as error:
-        if isinstance(error, ApiError):
-            raise
-        log.error("the adapter %s cannot be loaded: %s", name, error)
-        raise ApiError(
-            f"The adapter {name!r:.200} cannot be loaded into {settings.id}; the server's log says why.", 400,
-            param="lora_path", code="adapter_not_loaded",
-        ) from error  # fmt: skip
-    # a model that is loaded again has the adapter too
-    settings = models.known[settings.id]
-    models.known[settings.id] = replace(settings, adapters={**settings.adapters, name: source})
+    async with models.adapter_lock:
+        if name in models.names:
+            raise ApiError(f"The name {name!r:.200} is taken.", 400, param="lora_name", code="name_taken")
+        model = await models.get(settings.id)
+        try:
+            await asyncio.to_thread(model.engine.load_adapter, name, source)
+        except MultiheadError as error:
+            if isinstance(error, ApiError):
+                raise
+            log.error("the adapter %s cannot be loaded: %s", name, error)
+            raise ApiError(
+                f"The adapter {name!r:.200} cannot be loaded into {settings.id}; the server's log says why.", 400,
+                param="lora_path", code="adapter_not_loaded",
+            ) from error  # fmt: skip
+        # a model that is loaded again has the adapter too
+        settings = models.known[settings.id]
+        models.known[settings.id] = replace(settings, adapters={**settings.adapters, name: source})
+        newer = models.loaded.get(settings.id)
+        if newer is not None and newer is not model:  # it was loaded again meanwhile
+            await models.attach_adapters(newer)
     log.info("the adapter %s of %s is loaded", name, settings.id)
 
 
 async def unload_adapter(models: ModelRegistry, name: str) -> None:
     """Remove an adapter; requests that use it end with an error. Raises ApiError."""
-    settings = next((each for each in models.known.values() if name in each.adapters), None)
-    if settings is None:
-        raise ApiError(f"There is no adapter {name!r:.200} here.", 404, param="lora_name", code="adapter_not_found")
-    left = {each: source for each, source in settings.adapters.items() if each != name}
-    models.known[settings.id] = replace(settings, adapters=left)
-    model = models.loaded.get(settings.id)
-    if model is not None:
-        await asyncio.to_thread(model.engine.unload_adapter, name)
+    async with models.adapter_lock:
+        settings = next((each for each in models.known.values() if name in each.adapters), None)
+        if settings is None:
+            raise ApiError(f"There is no adapter {name!r:.200} here.", 404, param="lora_name", code="adapter_not_found")
+        left = {each: source for each, source in settings.adapters.items() if each != name}
+        models.known[settings.id] = replace(settings, adapters=left)
+        model = models.loaded.get(settings.id)
+        if model is not None:
+            await models.attach_adapters(model)
     log.info("the adapter %s of %s is unloaded", name, settings.id)
 
 

@@ -7,9 +7,10 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import MultiheadError, nearest
+from ...generation.engine_thread import EngineThread
 from ...load_progress import watch_load
 from ..errors import ApiError
 from ..request_info import current_request
@@ -48,6 +49,7 @@ class ModelRegistry:
     def __init__(self, settings: ServerSettings, begun: EarlyLoad | None = None) -> None:
         self.settings, self._begun = settings, begun
         self.known: dict[str, ModelSettings] = {model.id: model for model in settings.models}
+        self.adapter_lock = asyncio.Lock()  # two admins must not give one name to two adapters
         self.loaded: dict[str, ServedModel] = {}
         self.failed: dict[str, LoadFailure] = {}
         self.retired: list[ServedModel] = []
@@ -137,6 +139,7 @@ class ModelRegistry:
             else:
                 self._begun = None
                 model = await asyncio.wrap_future(begun.future)
+            await self.attach_adapters(model)
         except ApiError:
             self.events.tell(settings.id, "failed")
             raise
@@ -158,6 +161,31 @@ class ModelRegistry:
         self.events.tell(settings.id, "loaded", seconds=round(seconds, 3), bytes=model.weight_bytes)
         return model
 
+    async def attach_adapters(self, model: ServedModel) -> None:
+        """Give a model the adapters that admins have loaded, also those that they load and unload meanwhile.
+
+        One that cannot be loaded any more is forgotten; its base lives on.
+        """
+        while (engine := model.running_engine) is not None:
+            wanted = self.known[model.id].adapters
+            missing = next((name for name in wanted if name not in engine.adapters), None)
+            unwanted = next((name for name in engine.adapters if name not in wanted), None)
+            if unwanted is not None:
+                await asyncio.to_thread(engine.unload_adapter, unwanted)
+            elif missing is None:
+                return
+            else:
+                await self._attach(model, engine, missing, wanted[missing])
+
+    async def _attach(self, model: ServedModel, engine: EngineThread, name: str, source: str) -> None:
+        try:
+            await asyncio.to_thread(engine.load_adapter, name, source)
+        except MultiheadError as error:
+            log.error("the adapter %s of %s is gone: %s", name, model.id, error)
+            settings = self.known[model.id]
+            left = {each: path for each, path in settings.adapters.items() if each != name}
+            self.known[model.id] = replace(settings, adapters=left)
+
     async def _build(self, settings: ModelSettings) -> ServedModel:
         if self.settings.model_memory is None:
             return await self._read(settings)
@@ -174,10 +202,14 @@ class ModelRegistry:
     async def _read(self, settings: ModelSettings) -> ServedModel:
         """Return a model, loaded in a thread; watchers learn how far it is."""
         shares = LoadShares(self.events, settings.id)
+        configured = next(model.adapters for model in self.settings.models if model.id == settings.id)
+        # those that admins have loaded follow, and are not needed
+        adapters = {name: source for name, source in settings.adapters.items() if name in configured}
+        own = replace(settings, adapters=adapters)
 
         def load() -> ServedModel:
             with watch_load(shares.tell):
-                return ServedModel.load(settings, self.settings)
+                return ServedModel.load(own, self.settings)
 
         return await asyncio.to_thread(load)
 
