@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .evaluation.calibrate import calibrate
     from .evaluation.evaluate import evaluate
     from .generation.config import GenerationConfig
-    from .generation.draft_heads import EagleHead
+    from .generation.draft_heads import DraftHead
     from .generation.logits.constraints import DisjunctiveConstraint, PhrasalConstraint
     from .generation.streaming import (
         AsyncTextIteratorStreamer,
@@ -100,7 +100,7 @@ _HOMES = {
     "DisjunctiveConstraint": "generation.logits.constraints",
     "EarlyStoppingCallback": "training.callbacks",
     "EvalPrediction": "training.evaluation.metrics",
-    "EagleHead": "generation.draft_heads",
+    "DraftHead": "generation.draft_heads",
     "GenerationConfig": "generation.config",
     "Index": "retrieval.index",
     "LoraConfig": "adapters.config",

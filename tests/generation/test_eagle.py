@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import silu
 
-from multihead import AutoModelForCausalLM, EagleHead, pipeline
+from multihead import AutoModelForCausalLM, DraftHead, pipeline
 from multihead.errors import CorruptFile, InvalidInput
 from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.cache.store import BatchCache
@@ -108,7 +108,7 @@ def third_states(w, words, states, normed=False, stem="midlayer."):
 @pytest.mark.parametrize("normed", [False, True])
 def test_the_scores_of_eagle_3_are_those_of_the_paper(model, tmp_path, normed):
     w = write(tmp_path, model, entries={"norm_before_residual": normed})
-    head = EagleHead.from_pretrained(tmp_path).bind(model)
+    head = DraftHead.from_pretrained(tmp_path).bind(model)
     assert head.layers == (2, len(model.backbone.layers) // 2, len(model.backbone.layers) - 3) or min(head.layers) == 0
     tokens = IDS[1]
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_the_scores_of_eagle_3_are_those_of_the_paper(model, tmp_path, normed):
 
 def test_the_scores_of_eagle_are_those_of_the_paper(model, tmp_path):
     w = write(tmp_path, model, third=False, stem="layers.0.", entries={"architectures": ["EagleForCausalLM"]})
-    head, tokens = EagleHead.from_pretrained(tmp_path).bind(model), IDS[1]
+    head, tokens = DraftHead.from_pretrained(tmp_path).bind(model), IDS[1]
     with torch.no_grad():
         states = model(tokens[None], output_hidden_states=True).hidden_states[-1][0]
         x = torch.cat([w["embed_tokens.weight"][tokens[1:]], states[:-1]], -1) @ w["fc.weight"].T + w["fc.bias"]
@@ -153,7 +153,7 @@ FILES = {
 @pytest.mark.parametrize("form", FILES)
 def test_a_head_changes_no_token(model, tmp_path, form):
     write(tmp_path, model, **FILES[form])
-    head = EagleHead.from_pretrained(tmp_path)
+    head = DraftHead.from_pretrained(tmp_path)
     expected = model.generate(IDS, attention_mask=MASK, **END)
     for more in ({}, {"num_assistant_tokens": 2, "assistant_confidence_threshold": 0.1}):
         got = model.generate(IDS, attention_mask=MASK, assistant_model=head, **more, **END)
@@ -166,7 +166,7 @@ def test_a_head_changes_no_token(model, tmp_path, form):
 def test_a_drafted_chain_is_that_of_the_paper(model, tmp_path):
     """The first draft, its second token from the head's own state, beside the plain computation of both."""
     w = write(tmp_path, model)
-    head, prompt, seen = EagleHead.from_pretrained(tmp_path), IDS[1].tolist(), []
+    head, prompt, seen = DraftHead.from_pretrained(tmp_path), IDS[1].tolist(), []
     read = model.read
     model.read = lambda ids, *more, **options: (seen.append(ids.tolist()), read(ids, *more, **options))[1]
     model.generate([prompt], assistant_model=head, num_assistant_tokens=2, **{**END, "max_new_tokens": 4})
@@ -197,10 +197,10 @@ def test_a_head_of_another_model_is_refused(model, tmp_path):
     tensors = write(tmp_path, model)
     save_file({**tensors, "d2t": tensors["d2t"] + 999}, tmp_path / "model.safetensors")
     with pytest.raises(CorruptFile, match="outside the vocabulary"):
-        EagleHead.from_pretrained(tmp_path)
+        DraftHead.from_pretrained(tmp_path)
     write(tmp_path / "other", model, entries={"vocab_size": 5000})
     with pytest.raises(InvalidInput, match="knows 5000 tokens"):
-        model.generate(IDS, assistant_model=EagleHead.from_pretrained(tmp_path / "other"))
+        model.generate(IDS, assistant_model=DraftHead.from_pretrained(tmp_path / "other"))
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(InvalidInput, match="names no EAGLE"):
-        EagleHead.from_pretrained(tmp_path)
+    with pytest.raises(InvalidInput, match="names neither EAGLE"):
+        DraftHead.from_pretrained(tmp_path)

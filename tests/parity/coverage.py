@@ -17,12 +17,13 @@ TASKS = (
 LATER = "not written yet"
 SOUND = "reads or writes sound; its language model is no checkpoint of its own"
 SIGHT = "reads images or page layouts beside its text, in every layer"
+DRAFTS = "drafts for Gemma 4 and writes nothing alone; `DraftHead` loads it"
 PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
-        gemma4_assistant gemma4_unified_assistant inkling2_text inkling_text
+        inkling2_text inkling_text
         minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal
         reformer t5gemma2 tapas ultravbert zaya
         """.split(),
@@ -41,6 +42,7 @@ REASONS: Mapping[str, str] = {
         """.split(),
         SIGHT,
     ),
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), DRAFTS),
     **dict.fromkeys(("clip_text_model", "emu3", "tipsv2_text_model", "trocr"), PARTS),
 }
 WRAPPER_REASONS: Mapping[str, str] = {

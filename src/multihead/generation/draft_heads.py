@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.folder import open_checkpoint
-from ..config import CONFIG_FILE, read_json
+from ..config import CONFIG_FILE, GENERATION_FILE, read_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption
 from ..hub import Want
 from ..hub.options import DownloadOptions
 from ..kernels.ragged import SequenceLayout
-from ..models import eagle
+from ..models import eagle, gemma4_assistant
 from ..models.common.token_prediction import load_predictors
+from ..models.gemma4 import Gemma4TextConfig
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.forward_context import ForwardContext, OutputCapture
@@ -27,6 +28,8 @@ from ..nn.token_predictor import FusedStatePredictor
 
 class DraftHead(nn.Module):
     """A predictor of further tokens with the embeddings and the scores of its model.
+
+    `DraftHead.from_pretrained` loads heads of checkpoints of their own, for `generate(..., assistant_model=head)`.
 
     Args:
         owner: the model, which the head does not keep alive. predictor: the head's own layers.
@@ -42,6 +45,31 @@ class DraftHead(nn.Module):
         super().__init__()
         self.predictor = predictor
         self._owner = None if owner is None else weakref.ref(owner)
+
+    @staticmethod
+    def from_pretrained(name: str | os.PathLike[str], **options: Any) -> DraftHead:
+        """Return the head of a folder or repository; the options are those of `DownloadOptions`.
+
+        Raises:
+            ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files. InvalidInput: another model's.
+            UnsupportedConfig: its entries. CheckpointMismatch: weights that do not fit.
+        """
+        path = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.WEIGHTS)
+        if options:
+            raise UnsupportedOption(f"{', '.join(options)}: a draft head takes the dtype and device of its model.")
+        if not is_draft_head(path):
+            raise InvalidInput(f"{name} is no draft head: its config.json names neither EAGLE nor an assistant.")
+        entries, checkpoint = read_json(path / CONFIG_FILE), open_checkpoint(path)
+        if entries.get("model_type") in gemma4_assistant.KINDS:
+            reader = gemma4_assistant.load(entries, checkpoint.tensors, checkpoint.source)
+            usual = read_json(path / GENERATION_FILE) if (path / GENERATION_FILE).is_file() else {}
+            return GemmaAssistant(reader, usual.get("num_assistant_tokens")).eval()
+        return EagleHead(eagle.load(entries, checkpoint.tensors, checkpoint.source)).eval()
+
+    def bind(self, model: Any) -> DraftHead:
+        """Draft for a model from now on. Raises InvalidInput where the head was made for another one."""
+        self._owner = weakref.ref(model)
+        return self.to(model.device, model.dtype)
 
     @property
     def owner(self) -> Any:
@@ -93,7 +121,7 @@ class DraftHead(nn.Module):
 
 
 class EagleHead(DraftHead):
-    """Draft head of a checkpoint of its own, for `generate(..., assistant_model=head)`."""
+    """Head of EAGLE or EAGLE-3."""
 
     drafts = 5
 
@@ -101,25 +129,7 @@ class EagleHead(DraftHead):
         super().__init__(None, found.predictor)
         self.config, self.words, self._layers = found.config, found.words, found.layers
 
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> EagleHead:
-        """Return the head of a folder or repository; the options are those of `DownloadOptions`.
-
-        Raises:
-            ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile: the files.
-            UnsupportedConfig: another model's. CheckpointMismatch: weights that do not fit.
-        """
-        path = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG, Want.WEIGHTS)
-        if options:
-            raise UnsupportedOption(f"{', '.join(options)}: a draft head takes the dtype and device of its model.")
-        if not is_draft_head(path):
-            raise InvalidInput(f"{name} is no draft head: its config.json names no EAGLE.")
-        checkpoint = open_checkpoint(path)
-        found = eagle.load(read_json(path / CONFIG_FILE), checkpoint.tensors, checkpoint.source)
-        return cls(found).eval()
-
-    def bind(self, model: Any) -> EagleHead:
-        """Draft for a model from now on. Raises InvalidInput where the head was made for another one."""
+    def bind(self, model: Any) -> DraftHead:
         count, wide = len(model.backbone.layers), model.config.hidden_size
         self.layers = (2, count // 2, count - 3) if self._layers is None else self._layers
         self.layers = tuple(max(0, min(layer, count)) for layer in self.layers)
@@ -130,8 +140,7 @@ class EagleHead(DraftHead):
                 f"The draft head reads {needed} numbers and knows {self.config.vocab_size} tokens; the model has "
                 f"{max(len(self.layers), 1)} states of {wide} for it, and {model.vocabulary} tokens."
             )
-        self._owner = weakref.ref(model)
-        return self.to(model.device, model.dtype)
+        return super().bind(model)
 
     @property
     def vocabulary(self) -> int:
@@ -152,10 +161,44 @@ class EagleHead(DraftHead):
         return self.predictor.score(states.to(self.weight.dtype), self.owner.vocabulary)
 
 
+class GemmaAssistant(DraftHead):
+    """Assistant of Gemma 4, which reads the model's cached keys.
+
+    Args:
+        drafts: tokens that it drafts where a call names no number; None for 5.
+    """
+
+    def __init__(self, reader: gemma4_assistant.KeyReader, drafts: int | None = None) -> None:
+        super().__init__(None, reader)
+        self.drafts, self.sources = drafts or 5, dict[str, int]()
+
+    def bind(self, model: Any) -> DraftHead:
+        config, wide = model.config, self.predictor.after.out_features
+        if not isinstance(config, Gemma4TextConfig) or config.hidden_size != wide:
+            raise InvalidInput(f"The assistant was made for a Gemma 4 of width {wide}, not for this model.")
+        words = self.predictor.stack.embed.token.num_embeddings
+        if words != model.vocabulary:
+            raise InvalidInput(f"The assistant has {words} tokens and the model {model.vocabulary}.")
+        # the last layers of each type with keys of their own
+        self.sources = {kind: number for number, kind in enumerate(config.kinds[: config.first_shared])}
+        return super().bind(model)
+
+    def step(self, token: int, state: Tensor, place: int, keys: gemma4_assistant.SharedKeys) -> tuple[Tensor, Tensor]:
+        """Return logits (1, vocabulary) and the next state (1, width) after a token, given the state before it.
+
+        Args:
+            place: of the token, at which all tokens of a draft are taken to be.
+        """
+        word = self.embed(torch.tensor([token], device=self.device)).to(self.weight.dtype)  # (1, width)
+        places = torch.tensor([place], device=self.device)
+        return self.predictor(word, state.to(word.dtype), places, keys)
+
+
 def is_draft_head(path: Path) -> bool:
     """Return whether a folder holds a draft head."""
     try:
-        return eagle.is_eagle(read_json(path / CONFIG_FILE))
+        entries = read_json(path / CONFIG_FILE)
+        return entries.get("model_type") in gemma4_assistant.KINDS or eagle.is_eagle(entries)
     except ModelNotFound:
         return False
 

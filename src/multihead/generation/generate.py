@@ -26,7 +26,7 @@ from .checks import (
     check_tokens,
 )
 from .config import GenerationConfig
-from .draft_heads import DraftHead, EagleHead, own_heads
+from .draft_heads import DraftHead, GemmaAssistant, own_heads
 from .engine.scheduler import MAX_SEQUENCES, Engine
 from .engine.sequence import Request, Strategy
 from .hosts import host_of
@@ -57,6 +57,7 @@ from .strategies.base import Assistant, Extras, GenerationJob, not_none
 from .strategies.beam_search import beam_search
 from .strategies.contrastive import contrastive_search
 from .strategies.head_drafts import HeadDrafts
+from .strategies.key_drafts import KeyDrafts
 from .strategies.prompt import read_prompt
 from .strategies.sampling import sampling
 from .strategies.speculative import (
@@ -319,8 +320,9 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     # keys and values depend on the source too, which no other job has
     salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
+    drafts = [head for head in heads_of(job, engine) if not isinstance(head, GemmaAssistant)]  # it caches nothing
     return engine.submit(
-        start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=heads_of(job, engine)
+        start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=drafts
     )
 
 
@@ -334,8 +336,10 @@ def heads_of(job: GenerationJob, engine: Engine) -> Sequence[DraftHead]:
 
 def head_drafts(request: Request, job: GenerationJob, heads: Sequence[DraftHead]) -> Drafter:
     """Return the drafter of heads that read the model's states."""
-    config = job.config
-    return HeadDrafts(request, job, heads, config.num_assistant_tokens, config.assistant_confidence_threshold or 0.0)
+    count, confidence = job.config.num_assistant_tokens, job.config.assistant_confidence_threshold or 0.0
+    if isinstance(heads[0], GemmaAssistant):
+        return KeyDrafts(job, heads[0], count, confidence)
+    return HeadDrafts(request, job, heads, count, confidence)
 
 
 def draft_model(request: Request, job: GenerationJob, assistant: Assistant) -> Drafter:
@@ -381,13 +385,13 @@ def make_assistant(
         return None
     if its_tokenizer is not None and tokenizer is None:
         raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
-    if not hasattr(assistant, "vocabulary"):
-        raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
     check_masked(model, assistant_model=True)
-    if isinstance(assistant, EagleHead):
+    if isinstance(assistant, DraftHead):
         if its_tokenizer is not None or model.config.is_encoder_decoder:
             raise InvalidInput("A draft head helps the decoder that it was trained for, and has its tokenizer.")
         return Assistant(assistant.bind(model))
+    if not hasattr(assistant, "vocabulary"):
+        raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
     check_masked(assistant, assistant_model=True)
     own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:

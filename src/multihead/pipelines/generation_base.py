@@ -14,7 +14,7 @@ import torch
 from ..errors import InvalidInput, TextTooLong, UnsupportedConfig, UnsupportedOption, nearest
 from ..generation.checks import check_functions
 from ..generation.config import GenerationConfig
-from ..generation.draft_heads import EagleHead, is_draft_head
+from ..generation.draft_heads import DraftHead, is_draft_head
 from ..generation.generate import generate_tokens, make_assistant
 from ..generation.stopping import Continuation, text_before_stop
 from ..generation.strategies.base import Extras
@@ -180,7 +180,7 @@ class GenerationPipeline(Pipeline):
             return model, its_tokenizer
         name = os.fspath(model)
         if name not in self._assistants and is_draft_head(DownloadOptions().resolve(name, Want.CONFIG)):
-            self._assistants[name] = EagleHead.from_pretrained(name), None
+            self._assistants[name] = DraftHead.from_pretrained(name), None
         if name not in self._assistants:
             loaded = type(self).load(name, dtype=self.model.dtype, device=self.device)
             same = loaded.vocabulary == self.model.vocabulary

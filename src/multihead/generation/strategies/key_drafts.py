@@ -1,0 +1,76 @@
+"""Drafts of an assistant that reads the model's cached keys and values, from the place of the last token read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...kernels.ragged import BLOCK, SequenceLayout
+from ...nn.cache.cache_rows import slot_rows
+from ...nn.cache.layer_cache import KVLayerCache
+from ..draft_heads import GemmaAssistant
+from ..engine.sequence import GenerationSequence
+from ..engine.state_buffer import StateBuffer
+from .base import GenerationJob
+from .speculative import Drafting, DraftTokens
+
+
+class KeyDrafts:
+    """Drafts tokens from the keys and values of the model's own sequence, which stays as it is.
+
+    Args:
+        count: draft tokens. min_confidence: the draft stops before a token with a smaller probability.
+    """
+
+    def __init__(self, job: GenerationJob, head: GemmaAssistant, count: int | None, min_confidence: float) -> None:
+        self.job, self.head, self.count, self.min_confidence = job, head, count or head.drafts, min_confidence
+        self.states, self.draws = StateBuffer(), bool(job.config.do_sample)
+        self.sequence: GenerationSequence | None = None
+
+    def begin(self, sequence: GenerationSequence) -> None:
+        """Keep the states of the model's sequence."""
+        sequence.states, self.sequence = self.states, sequence
+
+    def propose(self, tokens: Sequence[int], most: int) -> Drafting:
+        yield from ()
+        read, drafted, probabilities = len(tokens) - 1, list[int](), list[Tensor]()
+        assert self.sequence is not None
+        if not read or self.sequence.cached.length != read or self.states.length < read:
+            return DraftTokens([])
+        with torch.inference_mode():
+            keys, state, token = self._keys(read), self.states.states[-1:], tokens[-1]  # (1, width)
+            for _ in range(min(self.count, most)):
+                logits, state = self.head.step(token, state, read, keys)
+                scores = self.job.process_logits([[*tokens, *drafted]], logits.float())  # (1, vocabulary)
+                if bool((scores == -torch.inf).all()):
+                    break
+                p = scores.softmax(-1)  # (1, vocabulary)
+                token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
+                if drafted and p[0, token] < self.min_confidence:
+                    break
+                drafted.append(token)
+                probabilities.append(p[0])  # (vocabulary,)
+                if token in self.job.config.ends:
+                    break
+        return DraftTokens(drafted, torch.stack(probabilities) if self.draws and probabilities else None)
+
+    def _keys(self, length: int) -> dict[str, tuple[Tensor, Tensor, SequenceLayout]]:
+        """Return the cached keys and values of each type of layer, and how many there are."""
+        assert self.sequence is not None
+        cached, out = self.sequence.cached, {}
+        for kind, number in self.head.sources.items():
+            (leaf,) = cached.store.layers[number].leaves()
+            assert isinstance(leaf, KVLayerCache)
+            table = cached.tables[leaf.window]
+            first = table.num_released * BLOCK  # the first position that the cache still has
+            rows = slot_rows([table], [(first, length)], self.head.device)
+            rows = torch.arange(rows.start, rows.stop, device=self.head.device) if isinstance(rows, slice) else rows
+            # (rows, key heads, head width) each
+            out[kind] = (*leaf.read_rows(rows), SequenceLayout.packed((length - first,)))
+        return out
+
+    def update(self, accepted: int, drafted: int) -> None: ...
+
+    def close(self) -> None: ...
