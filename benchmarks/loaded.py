@@ -51,6 +51,11 @@ CORRECTED = {
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "use_qk_norm": True, "eos_token_id": None,
     "bos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+SINKS = {
+    "vocab_size": 32_000, "hidden_size": 512, "num_hidden_layers": 16, "num_local_experts": 32,
+    "num_experts_per_tok": 4, "intermediate_size": 384, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "head_dim": 64, "sliding_window": 128, "eos_token_id": None, "bos_token_id": None, "pad_token_id": 0,
+}  # fmt: skip
 GEMMA3 = {
     "vocab_size": 32_000, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18,
     "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "sliding_window": 512, "eos_token_id": None,
@@ -86,6 +91,8 @@ CASES: dict[str, tuple[Any, int, dict[str, Any]]] = {  # config, beams, options 
     "Qwen3.5, 12 layers, int8": (transformers.Qwen3_5TextConfig(**HYBRID), 1, {"precision": "int8"}),
     "Qwen3-MoE, 32 experts, int8": (transformers.Qwen3MoeConfig(**EXPERTS), 1, {"precision": "int8"}),
     "GLM-4.5, 32 experts": (transformers.Glm4MoeConfig(**CORRECTED), 1, {}),
+    "GPT-OSS, 32 experts": (transformers.GptOssConfig(**SINKS), 1, {}),
+    "GPT-OSS, 32 experts, int8": (transformers.GptOssConfig(**SINKS), 1, {"precision": "int8"}),
     "GLM-4.5, 32 experts, int8": (transformers.Glm4MoeConfig(**CORRECTED), 1, {"precision": "int8"}),
 }
 

@@ -80,6 +80,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
         **ONE_KEY_HEAD, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 4,
         "num_experts_per_tok": 2,
     },
+    "Glm4MoeForCausalLM": {
+        **ONE_KEY_HEAD, "moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2,
+        "first_k_dense_replace": 0,
+    },
     "GptOssForCausalLM": {**ONE_KEY_HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
     "SwitchTransformersForConditionalGeneration": {
         "vocab_size": 60, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "num_experts": 4,

@@ -111,8 +111,9 @@ def test_the_cpu_runner_says_which_layer_it_cannot_compute() -> None:
 
 @KERNELS
 def test_the_cpu_runner_names_a_kind_of_layer_that_it_cannot_compute() -> None:
-    experts = multihead.MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2)
-    assert "its layers.0.ffn.step is a RoutedExperts" in refusal(multihead.MixtralForCausalLM(experts).eval(), "cpu")
+    experts = multihead.PhimoeConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2)
+    said = refusal(multihead.PhimoeForCausalLM(experts).eval(), "cpu")
+    assert "layer 0 has a RoutedExperts that runs layer by layer" in said
 
 
 @KERNELS

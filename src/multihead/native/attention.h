@@ -26,18 +26,19 @@ INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t w
     }
 }
 
-// Softmax of scores p (n,) in place without the division, which the caller applies to fewer numbers; returns the sum.
-INLINE float softmax_weights(int64_t n, float* p) {
+// Softmax of scores p (n,) in place without the division, which the caller applies to fewer numbers; returns the sum, with the
+// part of one more score, `sink`, which is minus infinity for none.
+INLINE float softmax_weights(int64_t n, float* p, float sink) {
     for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;  // what fills up the last vector gets the weight zero
     F most = load<F>(p), total{};
     for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
-    const float peak = reduce_max(most);
+    const float highest = reduce_max(most), peak = sink > highest ? sink : highest;
     for (int64_t r = 0; r < n; r += 16) {
         const F e = exponential(load<F>(p + r) - peak);
         store(p + r, e);
         total += e;
     }
-    return reduce_sum(total);
+    return reduce_sum(total) + std::exp(sink - peak);
 }
 
 // 16 * N channels from `column` on of the outputs of G query heads that share a key head: weights p (G, n) times values.
@@ -105,7 +106,7 @@ void decode_attention(const DecodeAttention& d, const Team& team) {
                 for (int64_t i = 0; i < n; i++) p[g * score_stride + i] += bias[i];
             }
             // a sequence without keys gets zeros, not NaN
-            by[g] = n ? 1.0f / softmax_weights(n, p + g * score_stride) : 0.0f;
+            by[g] = n ? 1.0f / softmax_weights(n, p + g * score_stride, d.sinks ? d.sinks[head * group + g] : -INFINITY) : 0.0f;
         }
         // Up to four heads at once, as many as accumulators fit the registers.
         for (int64_t g = 0; g < group;) {

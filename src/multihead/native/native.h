@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#define REVISION 11  // raise it where a meaning changes and no declaration does: for example the order of numbers in panels
+#define REVISION 12  // raise it where a meaning changes and no declaration does: for example the order of numbers in panels
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define PARTS 64  // most threads
 
@@ -49,6 +49,7 @@ struct DecodeAttention {
     const float* bias;  // (heads, biases), added to the scores; null for none
     int64_t biases;
     float scale, softcap;  // softcap: scores are squeezed into (-softcap, softcap) before the biases; 0 for none
+    const float* sinks;    // (heads,): scores of a key that is always there and has no value; null for none
     int32_t type, by_place;  // by_place: biases of the first keys; else of the last keys, that of the query's own position last
 };
 
@@ -79,6 +80,24 @@ struct DeltaStep {
     int32_t type, act, gate_act;       // vectors.h: Activation, after the convolution and of the gate
 };
 
+// Routed experts in place of a feed-forward, beside a shared one or alone: what a row gives is the weighted sum of `chosen` of
+// `count` experts, whose weights are alike but for their numbers.
+struct ExpertsStep {
+    const Weight *router, *into, *down;  // router: of scores (rows, count); into and down: (count,), one after the other
+    const Weight *shared_into, *shared_down, *share;  // of the shared expert; share: of its gate, one output; null without
+    const float *norm_weight, *norm_bias, *after_weight, *after_bias;  // norms of what is read, and after the step
+    const float* correction;             // (count,), added to what is ranked; null for none
+    int64_t count, chosen, groups, kept, best;  // the `kept` groups, by the sum of their `best` highest ranks, give experts
+    float norm_eps, after_eps, scale;    // scale: of what is added to the residual; 0 for none
+    float softcap, lowest;               // softcap: of scores, 0 for none; lowest: rank of experts outside of the groups
+    float power, added, floor, factor;   // weights are divided by max(floor, added + norm of this power), then scaled
+    float alpha, limit, shared_factor;   // alpha, limit: of GPT-OSS's gate; shared_factor: of the sum with the shared expert
+    int32_t norm, after, inner;          // as in Weight
+    int32_t score, raw, normalized;      // experts.h: Score; raw: scores are ranked themselves; normalized: weights are divided
+    int32_t wide, packed, joined;        // float32 scores; results are summed in float32; the residual is added with them
+    int32_t clamp;                       // GPT-OSS's gate, of gates and ups: 1 in turns, 2 gates first; 0 for none
+};
+
 // One layer: its weights, and where its keys and values are. With `delta` it is a gated DeltaNet in place of attention: `qkv`
 // gives `mixed` and `gate`, and `rates` the rates.
 struct LayerCall {
@@ -98,6 +117,8 @@ struct LayerCall {
     float scale, softcap, cross_scale, cross_softcap, norm_eps, clip;  // clip: bound of queries, keys and values; 0 for none
     const DeltaStep* delta;             // null for attention
     const Weight* rates;
+    const ExpertsStep* experts;         // in place of `into` and `down`, which are null then
+    const float* sinks;                 // as in DecodeAttention
     int64_t gated;                      // each head's query is followed by the gates of its output, before a sigmoid
 };
 

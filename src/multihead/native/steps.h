@@ -3,6 +3,7 @@
 
 #include "best.h"
 #include "delta.h"
+#include "experts.h"
 #include "mix.h"
 
 namespace {
@@ -80,7 +81,7 @@ void run_stack(const StackCall& p, const Team& team) {
     const int64_t size = p.type ? 2 : 4, tokens = p.tokens;
     int64_t widest = 0, given = 0;
     for (int64_t l = 0; l < p.layers; l++) {
-        widest = max_int(widest, max_int(p.steps[l].qkv->outputs, p.steps[l].into->outputs));
+        widest = max_int(widest, max_int(p.steps[l].qkv->outputs, p.steps[l].into ? p.steps[l].into->outputs : 0));
         given = max_int(given, p.steps[l].out->inputs);
     }
     // (tokens, widest), (tokens, given), (tokens, states)
@@ -99,7 +100,8 @@ void run_stack(const StackCall& p, const Team& team) {
                     s.width, stride, kv_stride, kv_stride, own ? s.window : 0, scale, softcap, own && p.causal}, team);
         else
             decode_attention(DecodeAttention{wide, k, v, mixed, begins, lengths, index, p.sequences, s.heads, key_heads, s.width, s.width,
-                          stride, kv_stride, kv_stride, own ? s.bias : nullptr, s.biases, scale, softcap, p.type, int32_t(s.by_place)}, team);
+                          stride, kv_stride, kv_stride, own ? s.bias : nullptr, s.biases, scale, softcap, own ? s.sinks : nullptr, p.type,
+                          int32_t(s.by_place)}, team);
     };
     for (int64_t l = 0; l < p.layers; l++) {
         const LayerCall& s = p.steps[l];
@@ -131,11 +133,16 @@ void run_stack(const StackCall& p, const Team& team) {
             attend(s, whole, k, v, s.k ? keys : whole, s.key_heads, s.begins, s.lengths, s.index, true);
             if (s.gated) gate_heads(wide + own / 2 * size, whole, mixed, tokens, own / 2, p.type, team);
         }
-        multiply(s.out, mixed, x, other, s.query ? s.query : s.into);  // adds the residual x
+        const Weight* into = s.experts ? s.experts->router : s.into;  // of the feed-forward's first product
+        multiply(s.out, mixed, x, other, s.query ? s.query : into);  // adds the residual x
         const Weight* after = l + 1 < p.layers ? p.steps[l + 1].qkv : nullptr;
         if (s.parallel) {  // the feed-forward reads the same x, and adds to what attention gave
-            multiply(s.into, x, nullptr, wide, s.down);
-            multiply(s.down, wide, other, x, after);
+            if (s.experts) {
+                experts_step(*s.experts, x, other, x, tokens, p.states, p.type, after, team);
+            } else {
+                multiply(s.into, x, nullptr, wide, s.down);
+                multiply(s.down, wide, other, x, after);
+            }
             continue;
         }
         exchange(x, other);  // the result is the next input; the old one becomes free
@@ -144,11 +151,15 @@ void run_stack(const StackCall& p, const Team& team) {
             // each query sees the whole source: no mask and no window
             attend(s, own, s.source_k, s.source_v, s.source_stride, s.heads, s.source_begins, s.source_lengths, nullptr,
                    false);
-            multiply(s.cross, mixed, x, other, s.into);
+            multiply(s.cross, mixed, x, other, into);
             exchange(x, other);
         }
-        multiply(s.into, x, nullptr, wide, s.down);  // feed-forward, with its activation or gate
-        multiply(s.down, wide, x, other, after);
+        if (s.experts) {
+            experts_step(*s.experts, x, x, other, tokens, p.states, p.type, after, team);
+        } else {
+            multiply(s.into, x, nullptr, wide, s.down);  // feed-forward, with its activation or gate
+            multiply(s.down, wide, x, other, after);
+        }
         exchange(x, other);
     }
     if (x != (char*)p.x) std::memcpy(p.x, x, tokens * p.states * size);  // after an odd number of exchanges

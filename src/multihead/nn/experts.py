@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -244,29 +245,55 @@ class SharedExpert(nn.Module):
         return both if self.scale == 1.0 else both * self.scale
 
 
-def softmax_top_k(chosen: int, *, normalized: bool, power: float = 1.0) -> Rule:
+@dataclass(frozen=True)
+class TopK:
+    """Choice of experts by scores alone, without learned numbers.
+
+    Args:
+        chosen: experts of a token. late: softmax over the chosen scores alone, in their precision, not over all.
+        groups, kept, best: of experts, in all and considered; a group counts by the sum of its `best` highest ones.
+        normalized: weights are divided by their norm of this power plus `added`. scale: of the weights then.
+    """
+
+    chosen: int
+    late: bool = False
+    groups: int = 1
+    kept: int = 1
+    best: int = 1
+    normalized: bool = False
+    power: float = 1.0
+    added: float = 0.0
+    scale: float = 1.0
+
+    def __call__(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights and expert indices, (tokens, chosen) each, of scores (tokens, experts)."""
+        if self.late:
+            top, experts = scores.topk(self.chosen, -1)
+            return top.softmax(-1), experts
+        p = scores.softmax(-1, dtype=torch.float32)  # (tokens, experts)
+        if self.groups > 1:
+            # 0 is below every probability
+            best = p.unflatten(-1, (self.groups, -1)).topk(self.best, -1).values.sum(-1)  # (tokens, groups)
+            p = mask_groups(p, best, self.kept, 0.0)
+        weights, experts = p.topk(self.chosen, -1)
+        if self.normalized:
+            total = weights.sum(-1, keepdim=True) if self.power == 1.0 else weights.norm(self.power, -1, keepdim=True)
+            weights = weights / (total + self.added)
+        return weights * self.scale, experts
+
+
+def softmax_top_k(chosen: int, *, normalized: bool, power: float = 1.0) -> TopK:
     """Softmax over all experts, then top-k; `normalized` makes the weights sum to 1 (Mixtral, arXiv:2401.04088).
 
     Args:
         power: of the norm that is 1 then (DBRX).
     """
-
-    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        weights, experts = scores.softmax(-1, dtype=torch.float32).topk(chosen, -1)  # (tokens, chosen) each
-        total = weights.sum(-1, keepdim=True) if power == 1.0 else weights.norm(power, -1, keepdim=True)
-        return weights / total if normalized else weights, experts
-
-    return rule
+    return TopK(chosen, normalized=normalized, power=power)
 
 
-def top_k_softmax(chosen: int) -> Rule:
+def top_k_softmax(chosen: int) -> TopK:
     """Top-k of the scores, then softmax over these alone (GPT-OSS)."""
-
-    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        top, experts = scores.topk(chosen, -1)  # (tokens, chosen) each
-        return top.softmax(-1), experts
-
-    return rule
+    return TopK(chosen, late=True)
 
 
 def top_k_sigmoid(chosen: int) -> Rule:
@@ -287,36 +314,19 @@ def mask_groups(scores: Tensor, groups: Tensor, kept: int, lowest: float) -> Ten
     return scores.masked_fill(~best.repeat_interleave(scores.shape[1] // groups.shape[1], 1), lowest)
 
 
-def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) -> Rule:
+def group_limited_top_k(chosen: int, *, groups: int, kept: int, scale: float) -> TopK:
     """Top-k inside the `kept` groups with the best experts (DeepSeek-V2); weights do not sum to 1."""
-
-    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        p = scores.softmax(-1, dtype=torch.float32)  # (tokens, experts)
-        # 0 is below every probability
-        p = p if groups == 1 else mask_groups(p, p.unflatten(-1, (groups, -1)).amax(-1), kept, 0.0)
-        weights, experts = p.topk(chosen, -1)  # (tokens, chosen) each
-        return weights * scale, experts
-
-    return rule
+    return TopK(chosen, groups=groups, kept=kept, scale=scale)
 
 
-def pair_limited_top_k(chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> Rule:
+def pair_limited_top_k(chosen: int, *, groups: int, kept: int, normalized: bool, scale: float) -> TopK:
     """Top-k of softmax scores inside the `kept` groups with the best pairs of experts (Mistral Small 4).
 
     Args:
         normalized: weights sum to `scale`; else they are the scores times it.
     """
-
-    def rule(scores: Tensor) -> tuple[Tensor, Tensor]:
-        p = scores.softmax(-1, dtype=torch.float32)  # (tokens, experts)
-        if groups > 1:
-            p = mask_groups(p, p.unflatten(-1, (groups, -1)).topk(2, -1).values.sum(-1), kept, 0.0)
-        weights, experts = p.topk(chosen, -1)  # (tokens, chosen)
-        if normalized:
-            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)  # no division by 0
-        return weights * scale, experts
-
-    return rule
+    # The sum that weights are divided by is never 0.
+    return TopK(chosen, groups=groups, kept=kept, best=2, normalized=normalized, added=1e-20, scale=scale)
 
 
 class GroupedTopK(Float32Parameters):

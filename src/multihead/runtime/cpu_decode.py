@@ -34,11 +34,13 @@ from .cpu_stack import (
     workspace_width,
 )  # fmt: skip
 from .delta_layers import DeltaSteps, fits_delta_step, has_delta
-from .fused_layers import LINEARS
+from .expert_layers import EXPERTS
+from .fused_layers import LINEARS, FusedAttention
 from .layer_blocks import blocks
 from .layer_spec import LayerSpec, NormSpec, norm_spec
 from .refusals import all_options
-from .strided_weights import LayerWeights, StridedWeight, Weight, attention_of, has_strided_weights
+from .strided_weight import StridedWeight
+from .strided_weights import LayerWeights, Weight, attention_of, has_fused_weights, has_strided_weights
 
 POSITION_TABLES = (
     None,
@@ -46,7 +48,8 @@ POSITION_TABLES = (
     SinusoidalPositions,
     Tensor2TensorPositions,
 )  # position embeddings read as a table
-SCALES = ("query_scale",)  # which changes nothing at positions before `CpuDecodeStep.scaled_from`
+# options of attention that decode steps alone compute; the first changes nothing at positions before `scaled_from`
+OPTIONS = ("query_scale", "sinks")
 MIN_POSITIONS = 256  # smallest size of tables of rotary angles, position embeddings and biases
 
 
@@ -56,7 +59,7 @@ def fits_cpu_decode(stack: LayerSpec | None, dtype: torch.dtype) -> bool:
         return False
     if type(stack.layer) is Stack:
         layers = stack.part("layers").parts.values()
-        fits = all(has_strided_weights(layer, dtype) and _fits_attention(layer) for layer in layers)
+        fits = all(_fits_layer(layer, dtype) for layer in layers)
         # all layers have cross-attention, or none has
         fits = fits and len({type(layer) for layer in stack.layer.layers}) == 1
     else:
@@ -77,7 +80,7 @@ def decode_refusal(stack: LayerSpec, dtype: torch.dtype) -> str:
         return "the kernels do not compute its embeddings"
     layers = stack.part("layers").parts.items() if type(stack.layer) is Stack else ()
     for number, layer in layers:
-        if not has_strided_weights(layer, dtype) or not _fits_attention(layer):
+        if not _fits_layer(layer, dtype):
             options = "" if layer is None else ", ".join(sorted(all_options(layer)))
             because = f"its {options}" if options else _unknown_kind(layer) or "its shapes or its weights"
             return f"the kernels do not compute layer {number} of its decoder: {because}"
@@ -88,14 +91,23 @@ def _unknown_kind(layer: LayerSpec | None) -> str:
     """Name the part of a layer, or the layer, of a class that the kernels do not compute; empty where there is none."""
     if layer is None or type(layer.layer) not in (Layer, CrossLayer, ParallelLayer):
         return "" if layer is None else f"it is a {type(layer.layer).__name__}"
-    found = next((block for block in blocks(layer) if block.step and type(block.step.layer) not in LINEARS), None)
+    known = (*LINEARS, *EXPERTS)
+    found = next((block for block in blocks(layer) if block.step and type(block.step.layer) not in known), None)
     return "" if found is None or found.step is None else f"its {found.name} is a {type(found.step.layer).__name__}"
+
+
+def _fits_layer(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
+    """Return True if the kernels compute all of a layer of a stack that does not run fused as a whole."""
+    if has_fused_weights(layer):
+        assert layer is not None
+        return fits_kernel_attention(layer.part("attention").part("step"), FusedAttention, OPTIONS)
+    return has_strided_weights(layer, dtype) and _fits_attention(layer)
 
 
 def _fits_attention(layer: LayerSpec | None) -> bool:
     kinds = {"attention": Attention, "cross": CrossAttention}
     return layer is not None and all(
-        fits_delta_step(block.step) or fits_kernel_attention(block.step, kinds[block.name], SCALES)
+        fits_delta_step(block.step) or fits_kernel_attention(block.step, kinds[block.name], OPTIONS)
         for block in blocks(layer)
         if block.name in kinds
     )
@@ -164,7 +176,10 @@ class CpuDecodeStep:
         if isinstance(stack, FusedStack):
             weights = [LayerWeights.fused(layer) for layer in layers]
         else:
-            weights = [LayerWeights.strided(layer) for layer in spec.part("layers").parts.values() if layer is not None]
+            specs = [layer for layer in spec.part("layers").parts.values() if layer is not None]
+            weights = [
+                LayerWeights.fused(one.layer) if has_fused_weights(one) else LayerWeights.strided(one) for one in specs
+            ]
         self._steps = (native.LayerCall * len(layers))()
         self._tensors = [weights, *[set_layer(*one) for one in zip(self._steps, layers, weights, strict=True)]]
         kinds = [one.qkv.kind for one in weights if isinstance(one.qkv, StridedWeight)]

@@ -16,16 +16,17 @@ from ..nn.cache.block_pool import BlockTable
 from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
-from ..nn.experts import RoutedExperts
+from ..nn.experts import RoutedExperts, parts_without_experts
 from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
 from .delta_layers import has_delta
+from .expert_layers import ROUTED, rule_fields
 from .layer_spec import LayerSpec, describe
 from .refusals import undescribed_layer
 from .runner import EagerRunner, ForwardBatch, reserve_blocks
 from .step_output import StepOutput
-from .strided_weights import StridedWeight, same_layout
+from .strided_weight import StridedWeight, same_layout
 
 CPU = torch.device("cpu")
 EXPERTS = (RoutedExperts, SwitchFeedForward)
@@ -69,10 +70,12 @@ class CpuDecodeRunner(EagerRunner):
         for number, layer in enumerate(store.layers):
             if type(layer) is not KVLayerCache and not has_delta(stack.layers[number]):
                 return f"layer {number} caches more than keys and values"
-        # Before the checks of every parameter and layer, of which models with experts have tens of thousands.
-        routed = ((name, part) for name, part in model.backbone.named_modules() if isinstance(part, EXPERTS))
-        if (first := next(routed, None)) is not None:
-            return f"its {first[0]} is a {type(first[1]).__name__}, which runs layer by layer"
+            # Before the checks of every parameter and layer, of which models with experts have tens of thousands.
+            for part in parts_without_experts(stack.layers[number]):
+                routes: Any = part
+                known = type(part) in ROUTED and rule_fields(routes.rule, routes.count)
+                if isinstance(part, EXPERTS) and not known:
+                    return f"layer {number} has a {type(part).__name__} that runs layer by layer"
         for name, x in (*model.named_parameters(), *model.named_buffers()):
             if not x.is_cpu:
                 return f"{name} is on {x.device}"

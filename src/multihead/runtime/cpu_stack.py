@@ -23,11 +23,10 @@ from ..nn.cache.layer_cache import CachePlan, KVLayerCache
 from ..nn.encoder_output import EncoderOutput
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import CrossLayer, Layer, ParallelLayer
-from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions, Rotary, RotaryByLength
 from ..nn.stack import Stack
 from .delta_layers import head_factor
-from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, FusedResidual
+from .fused_layers import FusedAttention, FusedCrossAttention, FusedFeedForward, is_joined
 from .heads_norm import as_kernels_read, fits_heads_norms, norm_parameters, set_heads_norms
 from .layer_spec import LayerSpec, Snapshot, adopt, describe, register
 from .strided_weights import LayerWeights, attention_of
@@ -84,10 +83,7 @@ def fits_native_stack(layer: LayerSpec | None) -> bool:
     if layer is None or type(layer.layer) not in (Layer, CrossLayer):
         return False
     for name in layer.parts:
-        residual = layer.part(name)
-        # fused norms left identities
-        outside = [residual.kind(norm) in (nn.Identity, ClampInfinities) for norm in ("before", "out", "after")]
-        if type(residual.layer) is not FusedResidual or residual.options or not all(outside):
+        if not is_joined(layer.part(name)):
             return False
     kinds = {"attention": FusedAttention, "cross": FusedCrossAttention}
     steps = [
@@ -306,10 +302,11 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     """Fill a `native.LayerCall` for one layer. Returns what must live as long as the entry."""
     step = attention_of(layer)
     products = weights.qkv, weights.out, weights.into, weights.down
-    entry.qkv, entry.out, entry.into, entry.down = (product.address for product in products)
+    entry.qkv, entry.out, entry.into, entry.down = (0 if one is None else one.address for one in products)
+    entry.experts = 0 if weights.experts is None else weights.experts.address
     if weights.rates is not None:  # the caller sets `delta`
         entry.rates = weights.rates.address
-        return [product.memory for product in weights.products]
+        return weights.memory
     factor = head_factor(step)
     entry.width, entry.heads = step.head_width, weights.widths[0] // (factor * step.head_width)
     entry.gated = int(factor == 2)
@@ -320,7 +317,10 @@ def set_layer(entry: Any, layer: Any, weights: LayerWeights) -> list[Any]:
     if weights.query is not None and weights.cross is not None:
         entry.query, entry.cross = weights.query.address, weights.cross.address
         entry.cross_scale, entry.cross_softcap = layer.cross.step.scale, layer.cross.step.softcap or 0.0
-    return [*memory, *(product.memory for product in weights.products)]  # its tensors are float32 weights of norms
+    if step.sinks is not None:
+        memory.append(step.sinks.detach().float().contiguous())
+        entry.sinks = memory[-1].data_ptr()
+    return [*memory, *weights.memory]  # its tensors are float32 weights of norms, and sinks
 
 
 def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tuple[Any, Any]:
@@ -335,7 +335,8 @@ def set_source(table: Any, layers: Sequence[Any], source: EncoderOutput) -> tupl
 
 def workspace_width(weights: Sequence[LayerWeights]) -> int:
     """Return the workspace numbers of a token: the widest fused product of a layer, and the output of its heads."""
-    return max(max(one.qkv.outputs, one.into.outputs) for one in weights) + max(one.out.shape[1] for one in weights)
+    widest = max(product.outputs for one in weights for product in (one.qkv, one.into) if product is not None)
+    return widest + max(one.out.shape[1] for one in weights)
 
 
 def _is_decode_step(x: Tensor, context: ForwardContext) -> bool:

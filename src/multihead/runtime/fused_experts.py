@@ -15,7 +15,7 @@ from ..nn.experts import ClampedGate, RoutedExperts, SharedExpert
 from ..nn.forward_context import ForwardContext
 from ..nn.switch import SwitchFeedForward
 from .fused_linear_cpu import BUFFERS, FusedLinear
-from .layer_spec import adopt
+from .layer_spec import adopt, register
 
 TOKENS = 2**11  # through experts at once: each token has a float32 row for every expert that it chose meanwhile
 SIZE = ctypes.sizeof(native.Weight)
@@ -217,3 +217,9 @@ class FusedSwitch(SwitchFeedForward):
         weight, chosen, fits = self.route(x, context)  # (tokens,) each
         # a token that its expert has no room for gets the weight 0
         return self.experts(x, (weight * fits)[:, None], chosen[:, None], add)
+
+
+register(ExpertLinears, "count", base=FusedLinear)
+register(PackedExperts, "between into output")
+register(FusedRoutedExperts, base=RoutedExperts)
+register(FusedWithShared, base=SharedExpert)

@@ -16,6 +16,7 @@ from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.forward_context import ForwardContext
 from ..nn.hooks import is_hooked
 from ..nn.layer import Residual
+from ..nn.norms import ClampInfinities
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Linear
@@ -299,6 +300,13 @@ def fusable(spec: LayerSpec | None, *last: type[nn.Module]) -> bool:
     # T5 may keep `down` in float32 beside half precision
     down = ffn.down.linear if type(ffn.down) in last else ffn.down
     return down.weight.dtype == ffn.up.weight.dtype and kernel_activation(ffn.act) is not None
+
+
+def is_joined(residual: LayerSpec) -> bool:
+    """Return True for a fused residual whose products compute everything around its step."""
+    # fused norms left identities
+    outside = [residual.kind(norm) in (nn.Identity, ClampInfinities) for norm in ("before", "out", "after")]
+    return type(residual.layer) is FusedResidual and not residual.options and all(outside)
 
 
 def fits_norms(residual: LayerSpec) -> bool:

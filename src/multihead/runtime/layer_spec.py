@@ -24,7 +24,7 @@ from ..nn.attention.gated import GatedAttention
 from ..nn.attention.position_bias import BucketedBias
 from ..nn.attention.query_scale import PositionScale
 from ..nn.embeddings import Embeddings, LearnedPositions, SinusoidalPositions, Tensor2TensorPositions
-from ..nn.experts import ClampedGate, ExpertList, RoutedExperts, SharedExpert, StackedExperts
+from ..nn.experts import ClampedGate, ExpertList, GroupedTopK, RoutedExperts, SharedExpert, StackedExperts
 from ..nn.feedforward import FeedForward, GatedFeedForward
 from ..nn.gated_delta_net import GatedDeltaNet, GatedRMSNorm
 from ..nn.hooks import is_hooked
@@ -100,6 +100,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     FeedForward: Attributes("act down dropout up"),
     GatedFeedForward: Attributes("act down dropout gate up", {"scales": (1.0, 1.0)}),
     RoutedExperts: Attributes("count experts router rule softcap wide", {}, {"jitter": TRAINING}),
+    GroupedTopK: Attributes("chosen correction floor groups kept normalized raw scale shared"),
     SharedExpert: Attributes("routed scale share shared"),
     SwitchFeedForward: Attributes("capacity experts precision router", {}, {"jitter": TRAINING}),
     StackedExperts: Attributes("act down down_bias gate_up gate_up_bias"),

@@ -1,79 +1,30 @@
-"""Linear layers of a CPU over weights as they were loaded: described to the kernels, and not copied."""
+"""Weights of whole layers as the kernels of decode steps read them: as they were loaded, or packed."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
-from ..kernels.activations import ACTIVATIONS
-from ..kernels.cpu import native
-from ..kernels.cpu.linear import row_stride, weight_layout
-from ..kernels.quantization.panels import PANEL
 from ..nn.feedforward import GatedFeedForward
 from ..nn.gated_delta_net import GatedDeltaNet
 from ..nn.layer import CrossLayer, Layer, ParallelLayer
 from ..nn.weights import NormedLinear
 from .delta_layers import fits_delta_step, fits_gated_attention, head_factor
-from .fused_layers import fusable, kernel_activation
-from .fused_linear_cpu import FusedLinear, stacked_biases
+from .expert_layers import EXPERTS, ExpertsWeights, fits_experts
+from .fused_layers import FusedFeedForward, FusedResidual, fusable, is_joined, kernel_activation
+from .fused_linear_cpu import FusedLinear
 from .layer_blocks import Block, blocks
-from .layer_spec import LayerSpec, NormSpec
+from .layer_spec import LayerSpec, norm_spec
+from .strided_weight import StridedWeight, same_layout
 
 PRODUCTS: Mapping[str, tuple[tuple[str, ...], ...]] = {  # linear layers that are read as one, of each residual
     "attention": (("q", "k", "v"), ("out",)), "cross": (("q",), ("out",)), "ffn": (("gate", "up"), ("down",)),
     "delta": (("qkv", "gate"), ("rates",), ("output",)),
 }  # fmt: skip
-
-
-class StridedWeight:
-    """The product of a `FusedLinear`, of weights that are not copied: `after(add + act(norm(x) @ weight.T + bias))`.
-
-    Args:
-        weights: (outputs, inputs) each, one under the other, at most three, for which `same_layout` holds.
-        biases: of each, or none. gated: of the two weights, the first is activated and multiplies the second.
-        norm: before the product. after: of the sum, or where `inner` of the product before the sum.
-        scale: of the product before the sum.
-    """
-
-    def __init__(
-        self,
-        weights: Sequence[Tensor],
-        biases: Sequence[Tensor | None],
-        *,
-        act: str | None = None,
-        gated: bool = False,
-        norm: NormSpec | None = None,
-        after: NormSpec | None = None,
-        inner: bool = False,
-        scale: float = 1.0,
-    ) -> None:
-        norm, after = norm or NormSpec(), after or NormSpec()
-        counts = [len(weight) for weight in weights]
-        self.outputs = counts[0] if gated else sum(counts)  # a gate and its up value give one output
-        self.shape = sum(counts), weights[0].shape[1]  # (outputs of all parts, inputs)
-        # a gated panel has 32 gates and 32 ups
-        width = 2 * (-(-self.outputs // (PANEL // 2)) * (PANEL // 2)) if gated else self.outputs
-        bias = stacked_biases(weights, biases, gated)
-        bias = None if bias is None else F.pad(bias, (0, -len(bias) % PANEL))  # kernels read whole panels
-        self._tensors = [*weights, norm.weight, norm.bias, after.weight, after.bias, bias]  # alive while they are read
-        pointers = [None if x is None else x.data_ptr() for x in self._tensors]
-        self.kind = weight_layout(weights[0]) or 0
-        self._struct = native.Weight(
-            kind=self.kind, act=ACTIVATIONS[act] if act else 0, gated=int(gated),
-            norm=norm.kind, after=after.kind, inner=int(inner), norm_eps=norm.eps, after_eps=after.eps,
-            scale=0.0 if scale == 1.0 else scale, inputs=self.shape[1], outputs=self.outputs, width=width,
-            norm_weight=pointers[-5], norm_bias=pointers[-4],
-            after_weight=pointers[-3], after_bias=pointers[-2], bias=pointers[-1],
-            parts=tuple(pointers[: len(weights)]), counts=tuple(counts), row_stride=row_stride(weights[0]),
-        )  # fmt: skip
-        self.address = ctypes.addressof(self._struct)
-        self.memory = [self._struct, *self._tensors]  # what the address points at
 
 
 def attention_of(layer: Any) -> Any:
@@ -92,26 +43,37 @@ class LayerWeights:
         widths: outputs of queries, keys and values.
         query, cross: of cross-attention: the queries, and the result.
         rates: of a gated DeltaNet, whose `qkv` gives the gates of its outputs, too.
+        experts: in place of `into` and `down`.
     """
 
     qkv: Weight
     out: Weight
-    into: Weight
-    down: Weight
+    into: Weight | None
+    down: Weight | None
     widths: tuple[int, int, int]
     query: Weight | None = None
     cross: Weight | None = None
     rates: Weight | None = None
+    experts: ExpertsWeights | None = None
 
     @property
     def products(self) -> list[Weight]:
         products = self.qkv, self.out, self.into, self.down, self.query, self.cross, self.rates
         return [product for product in products if product is not None]
 
+    @property
+    def memory(self) -> list[Any]:
+        """Objects that the addresses of the weights point at."""
+        found = [product.memory for product in self.products]
+        return found if self.experts is None else [*found, self.experts.memory]
+
     @classmethod
     def fused(cls, layer: Any) -> LayerWeights:
         """Return the weights of a layer of fused steps."""
         step, ffn = layer.attention.step, layer.ffn.step
+        if isinstance(ffn, EXPERTS):
+            experts = ExpertsWeights(ffn, norm_spec(layer.ffn.before), norm_spec(layer.ffn.after), joined=True)
+            return cls(step.qkv, step.output, None, None, step.widths, experts=experts)
         cross = (layer.cross.step.query, layer.cross.step.output) if isinstance(layer, CrossLayer) else (None, None)
         return cls(step.qkv, step.output, ffn.into, ffn.output, step.widths, *cross)
 
@@ -120,21 +82,21 @@ class LayerWeights:
         """Return the weights of a layer that `has_strided_weights`, without a copy."""
         found = {block.name: block for block in blocks(layer)}
         attention, ffn, reads = found["attention"], found["ffn"], found.get("cross")
-        step, other = attention.module, ffn.module
-        gated = isinstance(other, GatedFeedForward)
-        up = [other.gate, other.up] if gated else [other.up]
-        cross = [] if reads is None else [_strided([reads.module.q], norm=reads.before), _last(reads)]
-        into, down = _strided(up, act=kernel_activation(other.act), gated=gated, norm=ffn.before), _last(ffn)
+        step = attention.module
+        into, down, experts = _feed_forward(ffn)
+        query, cross = (None, None) if reads is None else (_strided([reads.module.q], norm=reads.before), _last(reads))
         if isinstance(step, GatedDeltaNet):
             qkv, rates = (_strided(x, norm=attention.before) for x in ([step.qkv, step.gate], [step.rates]))
-            return cls(qkv, _last(attention), into, down, (0, 0, 0), rates=rates)
+            return cls(qkv, _last(attention), into, down, (0, 0, 0), rates=rates, experts=experts)
         return cls(
             _strided([step.q, step.k, step.v], norm=attention.before),
             _last(attention),
             into,
             down,
             (len(step.q.weight), len(step.k.weight), len(step.v.weight)),
-            *cross,
+            query,
+            cross,
+            experts=experts,
         )
 
 
@@ -144,6 +106,10 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
         return False
     found = list(blocks(layer))
     for block in found:
+        if isinstance(block.step and block.step.layer, EXPERTS):
+            if not block.fits or not fits_experts(block.step, dtype):
+                return False
+            continue
         delta = fits_delta_step(block.step)
         if not block.fits or not (delta or fits_gated_attention(block.step) or fusable(block.step, NormedLinear)):
             return False
@@ -154,19 +120,25 @@ def has_strided_weights(layer: LayerSpec | None, dtype: torch.dtype) -> bool:
     return _shapes_fit(found)
 
 
-def same_layout(linears: Sequence[Any], dtype: torch.dtype) -> bool:
-    """Return True if one product can read the weights of some layers: of this dtype, and alike in memory."""
-    weights = [part.weight for part in linears]
-    layouts = {(weight_layout(weight), row_stride(weight)) for weight in weights}
-    return (
-        len(layouts) == 1 and (None, row_stride(weights[0])) not in layouts and all(w.dtype is dtype for w in weights)
-    )
+def has_fused_weights(layer: LayerSpec | None) -> bool:
+    """Return True for a layer of fused attention and a fused feed-forward, or packed experts behind their router."""
+    if layer is None or type(layer.layer) is not Layer or not layer.complete:
+        return False
+    attention, ffn = layer.part("attention"), layer.part("ffn")
+    if not is_joined(attention) or type(ffn.layer) is not FusedResidual or ffn.options:
+        return False
+    if ffn.kind("step") is FusedFeedForward:
+        return is_joined(ffn)
+    norms = all(ffn.part(name).norm is not None for name in ("before", "after")) and ffn.kind("out") is nn.Identity
+    return norms and ffn.layer.step is ffn.layer.fused_step[0] and fits_experts(ffn.part("step"), None)
 
 
 def _shapes_fit(layer: Sequence[Block]) -> bool:
     """Return True if a layer's weights, biases and norms go together; torch raises the error for those that do not."""
     states = len(layer[0].linears[layer[0].last].weight)  # width of hidden states
     for block in layer:
+        if isinstance(block.module, EXPERTS):  # `fits_experts` has compared its shapes
+            continue
         linears = dict(block.linears)
         if any(x.bias is not None and x.bias.shape != (len(x.weight),) for x in linears.values()):
             return False
@@ -191,6 +163,16 @@ def _shapes_fit(layer: Sequence[Block]) -> bool:
         if "k" in inner and (not inner["k"] or inner["q"] % inner["k"] or inner["k"] % block.module.head_width):
             return False
     return True
+
+
+def _feed_forward(block: Block) -> tuple[StridedWeight | None, StridedWeight | None, ExpertsWeights | None]:
+    """Return the two products of a feed-forward, or its experts."""
+    ffn = block.module
+    if isinstance(ffn, EXPERTS):
+        return None, None, ExpertsWeights(ffn, block.before, block.after, inner=block.inner, scale=block.scale)
+    gated = isinstance(ffn, GatedFeedForward)
+    up = [ffn.gate, ffn.up] if gated else [ffn.up]
+    return _strided(up, act=kernel_activation(ffn.act), gated=gated, norm=block.before), _last(block), None
 
 
 def _last(block: Block) -> StridedWeight:

@@ -16,12 +16,18 @@ LONG = 256  # keys from which matrix units are left to torch's kernel, which has
 
 
 def decode(
-    q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, scale: float, softcap: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attention_mask: AttentionMask,
+    scale: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor | None:
     """Return attention of one query of each sequence, or None.
 
     Args:
-        q: (sequences, heads, width). k, v: (rows, key heads, width).
+        q: (sequences, heads, width). k, v: (rows, key heads, width). sinks: (heads,), see `backend.attention`.
     """
     width, value_width = q.shape[2], v.shape[2]
     # a decode step: each sequence has one query, and a key at least
@@ -33,15 +39,18 @@ def decode(
     # a vector of the kernels has 16 numbers
     if not one or width % 16 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
+    if sinks is not None and sinks.requires_grad and torch.is_grad_enabled():
+        return None
     # (sequences,) each, made once for all layers of a pass
     begins, lengths = attention_mask.cached("decode", lambda: spans(attention_mask.keys, attention_mask.window))
     # (sequences, heads, value width)
     out = torch.empty(q.shape[0], q.shape[1], value_width, dtype=q.dtype)
+    wide = None if sinks is None else sinks.detach().float().contiguous()  # (heads,)
     arguments = native.DecodeAttention(
         q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), out=out.data_ptr(), begins=addressof(begins),
         lengths=addressof(lengths), sequences=q.shape[0], heads=q.shape[1], key_heads=k.shape[1], width=width,
         value_width=value_width, q_stride=q.stride(0), row_stride=k.stride(0), value_stride=v.stride(0), scale=scale,
-        softcap=softcap or 0.0, type=native.TYPES[q.dtype],
+        softcap=softcap or 0.0, sinks=None if wide is None else wide.data_ptr(), type=native.TYPES[q.dtype],
     )  # fmt: skip
     native.library().mh_decode_attention(byref(arguments), torch.get_num_threads())
     return out

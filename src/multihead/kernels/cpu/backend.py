@@ -83,10 +83,10 @@ class CpuBackend(TorchBackend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        plain = bias is None and sinks is None and not dropout
-        if plain and not isinstance(attention_mask.keys, PagedLayout):
-            out = decode(q, k, v, attention_mask, scale, softcap)
-            out = prefill(q, k, v, attention_mask, scale, softcap) if out is None else out
+        if bias is None and not dropout and not isinstance(attention_mask.keys, PagedLayout):
+            out = decode(q, k, v, attention_mask, scale, softcap, sinks)
+            if out is None and sinks is None:
+                out = prefill(q, k, v, attention_mask, scale, softcap)
             if out is not None:
                 return out
         return super().attention(

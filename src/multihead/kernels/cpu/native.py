@@ -37,13 +37,13 @@ def _interface() -> tuple[Interface, str]:
 INTERFACE, HEADER_FAULT = _interface()
 # Structures of native.h, in its order. Without the header there is no library either, so no struct is filled in.
 STRUCTS = (
-    "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "LayerCall", "StackCall", "CacheWindow",
-    "RotaryAngles", "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
+    "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "ExpertsStep", "LayerCall", "StackCall",
+    "CacheWindow", "RotaryAngles", "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
     "Convolution", "ConvolutionStep", "MambaStep",
 )  # fmt: skip
 (
-    Weight, DecodeAttention, PrefillAttention, DeltaStep, LayerCall, StackCall, CacheWindow, RotaryAngles, DecodeLoop,
-    Rotation, NormCall, TopK, DropoutCall, AdamRows, Convolution, ConvolutionStep, MambaStep,
+    Weight, DecodeAttention, PrefillAttention, DeltaStep, ExpertsStep, LayerCall, StackCall, CacheWindow, RotaryAngles,
+    DecodeLoop, Rotation, NormCall, TopK, DropoutCall, AdamRows, Convolution, ConvolutionStep, MambaStep,
 ) = (INTERFACE.structs.get(name, ctypes.Structure) for name in STRUCTS)  # fmt: skip
 
 
