@@ -28,7 +28,7 @@ MARIAN = "model*.bin"
 GGUF = "*.gguf"
 # Any one of these is enough to build a tokenizer from.
 TOKENIZERS = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "vocab-src.json", "vocab-tgt.json",
+    "tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tiktoken", "vocab-src.json", "vocab-tgt.json",
     "prophetnet.tokenizer",
 )  # fmt: skip
 TEKKEN = "tekken.json"  # Mistral's; its folders have one of those files too
@@ -64,7 +64,7 @@ COMPANIONS = {
 }
 NEEDS = {
     Want.CONFIG: CONFIG,
-    Want.TOKENIZER: "a tokenizer file (tokenizer.json, vocab.txt, vocab.json, *.model, *.spm, tekken.json)",
+    Want.TOKENIZER: "a tokenizer file (tokenizer.json, vocab.txt, vocab.json, *.model, *.spm, *.tiktoken, tekken.json)",
     Want.WEIGHTS: "weights (model.safetensors, pytorch_model.bin, their index, or *.gguf)",
 }
 

@@ -53,7 +53,7 @@ def find(path: Path, request: Request, source: str) -> Path:
         where = f"{source}, subfolder {request.subfolder!r}" if request.subfolder else source
         raise ModelNotFound(
             f"{where} is a folder without a model: looked for config.json, a tokenizer (tokenizer.json, vocab.txt, "
-            f"vocab.json, *.model, *.spm) and weights (*.safetensors, *.bin, *.gguf). {format_names(names)}"
+            f"vocab.json, *.model, *.spm, *.tiktoken) and weights (*.safetensors, *.bin, *.gguf). {format_names(names)}"
         )
     return folder / (only_model_file(names, request, source) or "")
 

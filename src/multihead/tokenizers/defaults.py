@@ -66,6 +66,8 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     "Pegasus": tokens(eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>"),
     "ProphetNet": tokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", mask="[MASK]"),
     **dict.fromkeys(("Qwen2", "Qwen3_5"), tokens(eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>")),
+    "GPTSw3": tokens(bos="<s>", eos="<|endoftext|>", unk="<unk>", pad="<pad>"),
+    "XGLM": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="</s>", pad="<pad>", cls="<s>"),
     "XLNet": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="<sep>", pad="<pad>", cls="<cls>", mask="<mask>"),
 }  # fmt: skip
 
@@ -98,5 +100,6 @@ MORE: Mapping[str, tuple[str, ...]] = {  # special tokens without a role, where 
     "Pegasus": ("<mask_1>", *(f"<unk_{number}>" for number in range(2, 103))),
     "Splinter": ("[QUESTION]",),
     "T5": tuple(f"<extra_id_{number}>" for number in range(100)),
+    "XGLM": tuple(f"<madeupword{number}>" for number in range(7)),
     "XLNet": ("<eop>", "<eod>"),
 }

@@ -58,8 +58,11 @@ def from_parts(folder: Path, stem: str, settings: Mapping[str, Any]) -> BuiltTok
     from . import ranks, recipes, spm
 
     model = piece_model(folder)
-    if model is not None and ranks.is_tiktoken(model):
-        return ranks.tiktoken(model, settings)
+    ranked = [model] if model is not None and ranks.is_tiktoken(model) else [*folder.glob("[!.]*.tiktoken")]
+    if len(ranked) == 1:
+        if stem not in {*ranks.TIKTOKEN, *recipes.FAMILIES.values(), *PLAIN}:
+            raise no_recipe(stem, ranks.TIKTOKEN, ranked[0].name)
+        return ranks.tiktoken(ranked[0], settings, stem)
     kinds: list[tuple[str, Mapping[str, Any], Callable[[Any], BuiltTokenizer]]] = []
     if (folder / "vocab.txt").is_file():
         kinds.append(("vocab.txt", recipes.LINES, lambda build: read_vocab_txt(folder / "vocab.txt", build, settings)))

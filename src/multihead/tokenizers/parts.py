@@ -151,6 +151,21 @@ def piece_segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps
     return backend
 
 
+def exact_segmenter(model: SentencePiece, vocab: Vocabulary, unknown: int, steps: Sequence[Any] = ()) -> Tokenizer:
+    """SentencePiece model that reads each text between special tokens as the SentencePiece library does.
+
+    A model that keeps all spaces puts its own before a text that begins with a space, too. Arguments are those of
+    `piece_segmenter`.
+    """
+    backend = piece_segmenter(model, vocab, unknown, steps)
+    if model.dummy_prefix and not model.one_space:
+        rules = [*steps, normalizers.Precompiled(model.charsmap)] if model.charsmap else list(steps)
+        marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence([*rules, *marks])
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=False)
+    return backend
+
+
 def prepend_scheme(model: SentencePiece) -> str:
     """Return the prepend scheme of the space mark that the text itself does not have."""
     if not model.dummy_prefix:

@@ -14,6 +14,7 @@ from .parts import (
     BuiltTokenizer,
     Settings,
     Vocabulary,
+    exact_segmenter,
     llama_spaces,
     merges_of,
     metaspace,
@@ -136,6 +137,33 @@ def add_bos_eos(built: BuiltTokenizer, special: Mapping[str, str]) -> BuiltToken
     return built
 
 
+def xglm(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    """XGLM (Lin et al., 2021, arXiv:2112.10668): fairseq's order, seven unused words, and </s> before a text."""
+    special = role_tokens(settings, **ROLES["XGLM"])
+    vocab = [*fairseq(model, special), *((word, 0.0) for word in MORE["XGLM"])]
+    rules = [normalizers.Replace(Regex(" {2,}"), " ")]
+    backend = unigram(vocab, 3, b"")
+    charsmap = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
+    backend.normalizer = normalizers.Sequence([*charsmap, *rules])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    built = register_special_tokens(backend, special, settings, MORE["XGLM"])
+    eos = special["eos_token"]
+    set_special_tokens(backend, f"{eos} $A", f"{eos} $A {eos} {eos} $B", [eos])
+    return built
+
+
+NOT_PRINTED = r"[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u200b]"
+WIDE_SPACES = r"[\u2002\u2003\u2005\u2008-\u200a\u202f\u3000\ufffc]"
+
+
+def gpt_sw3(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
+    """GPT-SW3 (Ekgren et al., 2023, arXiv:2305.12987): characters that nobody sees are left out before the model."""
+    special = role_tokens(settings, **ROLES["GPTSw3"])
+    seen = [*map(normalizers.Replace, map(Regex, (NOT_PRINTED, WIDE_SPACES)), ("", " ")), normalizers.NFC()]
+    backend = exact_segmenter(model, scored_pieces(model), model.unknown, seen)
+    return register_special_tokens(backend, special, settings, own=special_pieces(model))
+
+
 def deberta_v2(model: SentencePiece, settings: Settings) -> BuiltTokenizer:
     """DeBERTa v2 and v3 (He et al., 2021, arXiv:2111.09543)."""
     special = role_tokens(settings, **ROLES["DebertaV2"])
@@ -232,11 +260,13 @@ RECIPES: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {
     "Camembert": camembert,
     "DebertaV2": deberta_v2,
     "FNet": fnet,
+    "GPTSw3": gpt_sw3,
     "Gemma": gemma,
     "Llama": llama,
     "Pegasus": pegasus,
     "RemBert": rembert,
     "T5": t5,
+    "XGLM": xglm,
     "XLMRoberta": xlm_roberta,
     "XLNet": xlnet,
 }

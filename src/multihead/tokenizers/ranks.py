@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..config import read_json
 from ..errors import CorruptFile
+from .frames import set_special_tokens
 from .parts import BuiltTokenizer, register_special_tokens, role_tokens
-from .pretokenizers import LLAMA3
+from .pretokenizers import KIMI, LLAMA3, QWEN2, SplitRule
 from .special import MORE, listed_tokens, to_added_token, token_text
 
 PRINTED = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that stand for themselves
@@ -29,6 +31,36 @@ OLDER = (  # special tokens of files that do not list them
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
     "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """How a class reads its tiktoken file.
+
+    Args:
+        cut: what no token crosses. special: tokens after the ranked ones. reserved: how many ids these have at least.
+        roles: role -> token. begin: tokens before each text. composed: texts are brought to Unicode's form NFC.
+    """
+
+    cut: SplitRule
+    special: tuple[str, ...] = ()
+    reserved: int = 0
+    roles: Mapping[str, str] = field(default_factory=dict)
+    begin: tuple[str, ...] = ()
+    composed: bool = False
+
+
+QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{number}|>" for number in range(205)))
+GLM_SPECIAL = (
+    "<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>", "<|assistant|>",
+    "<|observation|>",
+)  # fmt: skip
+ENDOFTEXT = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+TIKTOKEN: Mapping[str, RankedClass] = {  # by the stem of a class that comes as code beside its checkpoints
+    "ChatGLM4": RankedClass(LLAMA3, GLM_SPECIAL, roles=ENDOFTEXT, begin=("[gMASK]", "<sop>")),
+    "QWen": RankedClass(QWEN2, QWEN_SPECIAL, roles=ENDOFTEXT, composed=True),
+    "TikToken": RankedClass(KIMI, reserved=256, roles={"bos_token": "[BOS]", "eos_token": "[EOS]"}),  # Kimi
+}
 
 
 def tekken(path: Path, settings: Mapping[str, Any]) -> BuiltTokenizer:
@@ -62,12 +94,39 @@ def special_by_id(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     return [token for _, token in ordered]
 
 
-def tiktoken(path: Path, settings: Mapping[str, Any]) -> BuiltTokenizer:
-    """Build the tokenizer of a tiktoken file with Llama 3's pattern; tokenizer_config.json has the special tokens.
+def tiktoken(path: Path, settings: Mapping[str, Any], stem: str = "") -> BuiltTokenizer:
+    """Build the tokenizer of a tiktoken file; tokenizer_config.json has the special tokens.
+
+    Args:
+        stem: of the class, whose rules are in `TIKTOKEN`; the others have Llama 3's.
 
     Raises:
         CorruptFile: a line that is no token and its rank, or ranks with gaps.
     """
+    rules = TIKTOKEN.get(stem, RankedClass(LLAMA3))
+    tokens = ranked_tokens(path)
+    backend = build_backend(tokens, rules.cut.patterns[0], {}, path)
+    if rules.composed:
+        backend.normalizer = normalizers.NFC()
+    more: dict[int, str | None] = dict(enumerate(rules.special, len(tokens)))
+    more |= {int(number): token_text(token) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
+    last = max(*more, len(tokens) + rules.reserved - 1) if more or rules.reserved else -1
+    filled = [more.get(number) or f"<|reserved_token_{number}|>" for number in range(len(tokens), last + 1)]
+    extra = [token_text(token) or "" for name in MORE for token in listed_tokens(settings.get(name))[0]]
+    special = list(dict.fromkeys([*filled, *extra]))
+    backend.add_special_tokens(
+        [to_added_token(token, special=True) for token in special]
+    )  # before the roles', for their ids
+    built = register_special_tokens(backend, role_tokens(settings, **rules.roles), settings, special)
+    if rules.begin:
+        begin = " ".join(rules.begin)
+        eos = built.special["eos_token"]
+        set_special_tokens(backend, f"{begin} $A", f"{begin} $A $B {eos}", [*rules.begin, eos])
+    return built
+
+
+def ranked_tokens(path: Path) -> list[bytes]:
+    """Return the tokens of a tiktoken file by their ranks. Raises CorruptFile."""
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         token, _, rank = line.partition(b" ")
@@ -78,16 +137,7 @@ def tiktoken(path: Path, settings: Mapping[str, Any]) -> BuiltTokenizer:
     rows.sort(key=lambda row: row[0])
     if [rank for rank, _ in rows] != list(range(len(rows))):
         raise CorruptFile(f"{path} has gaps between its ranks.")
-    backend = build_backend([token for _, token in rows], LLAMA3.patterns[0], {}, path)
-    more = {int(number): token_text(token) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
-    last = max(more, default=-1)
-    filled = [more.get(number) or f"<|reserved_token_{number}|>" for number in range(len(rows), last + 1)]
-    extra = [token_text(token) or "" for name in MORE for token in listed_tokens(settings.get(name))[0]]
-    special = list(dict.fromkeys([*filled, *extra]))
-    backend.add_special_tokens(
-        [to_added_token(token, special=True) for token in special]
-    )  # before the roles', for their ids
-    return register_special_tokens(backend, role_tokens(settings), settings, special)
+    return [token for _, token in rows]
 
 
 def is_tiktoken(path: Path) -> bool:

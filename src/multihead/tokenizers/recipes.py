@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import bytepairs, pieces, translators, wordpieces
+from . import bytepairs, code_classes, pieces, translators, wordpieces
 from .bytepairs import byt5
 from .characters import canine
 from .moses import flaubert, xlm
@@ -23,13 +23,18 @@ __all__ = [
     "m2m100", "marian_sides", "marian_small", "merges_of", "prophetnet", "wordpiece",
 ]  # fmt: skip
 
-SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {**pieces.RECIPES, **translators.RECIPES}
+SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {
+    **pieces.RECIPES,
+    **translators.RECIPES,
+    **code_classes.RECIPES,
+}
 BPES = bytepairs.RECIPES
 LINES = wordpieces.RECIPES
 MOSES = {"Flaubert": flaubert, "XLM": xlm}
 PROPHETNET = {"ProphetNet": prophetnet}
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "albert": "Albert",
+    "baichuan": "Baichuan",
     "bart": "Roberta",
     "bert": "Bert",
     "bert-generation": "BertGeneration",
@@ -39,6 +44,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "blenderbot-small": "BlenderbotSmall",
     "camembert": "Camembert",
     "canine": "Canine",
+    "chatglm": "ChatGLM",
     "codegen": "CodeGen",
     "cohere": "Cohere",
     "cohere2": "Cohere",
@@ -59,6 +65,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "gemma": "Gemma",
     "gemma2": "Gemma",
     "gemma3_text": "Gemma",
+    "gpt-sw3": "GPTSw3",
     "gpt2": "GPT2",
     "gpt_bigcode": "GPT2",
     "gpt_neo": "GPT2",
@@ -66,7 +73,9 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "gptj": "GPT2",
     "gte": "XLMRoberta",
     "ibert": "Roberta",
+    "internlm2": "InternLM2",
     "jina_embeddings_v3": "XLMRoberta",
+    **dict.fromkeys(("kimi_k2", "kimi_linear"), "TikToken"),
     "layoutlm": "LayoutLM",
     "led": "LED",
     "llama": "Llama",
@@ -95,6 +104,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "phi": "CodeGen",
     "plbart": "PLBart",
     "prophetnet": "ProphetNet",
+    "qwen": "QWen",
     "qwen2": "Qwen2",
     "qwen2_moe": "Qwen2",
     "qwen3": "Qwen2",
@@ -113,6 +123,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "t5": "T5",
     "t5gemma": "Gemma",
     "umt5": "T5",
+    "xglm": "XGLM",
     "xlm": "XLM",
     "xlm-roberta": "XLMRoberta",
     "xlm-roberta-xl": "XLMRoberta",
