@@ -1,15 +1,16 @@
 """`multihead serve` beside other servers, in alternating runs: chats, embeddings, and the time to the first answer.
 
-python benchmarks/serve.py chats --data DATA [--llama LLAMA_SERVER] [--runs 3] [--json results.json]
+python benchmarks/serve.py chats --data DATA [--llama LLAMA_SERVER] [--openvino PYTHON] [--runs 3] [--json FILE]
 python benchmarks/serve.py embeddings --data DATA [--runs 3]
 python benchmarks/serve.py overhead --data DATA   # the server beside its own engine in one process
 python benchmarks/serve.py start                  # seconds to /ready beside `import torch`
 
-Peers that are not installed are left out and said to be: llama.cpp's server (a path), the reference's `transformers
-serve`, infinity-emb (a path of its own Python), sentence-transformers behind FastAPI. Every server gets the same model
-(SmolLM2-135M-Instruct, all-MiniLM-L6-v2), the same client and the same prompts, which no server has seen before. Texts
-are greedy and of a fixed number of tokens where the server can ignore the end token. While one server is measured, the
-others wait without work. DATA is a folder with xquad/xquad.en.json.
+Peers that are not installed are left out and said to be: llama.cpp's server (a path), OpenVINO GenAI behind FastAPI
+(the Python that has both), the reference's `transformers serve`, infinity-emb (a path of its own Python),
+sentence-transformers behind FastAPI. Every server gets the same model (SmolLM2-135M-Instruct, all-MiniLM-L6-v2), the
+same client and the same prompts, which no server has seen before. Texts are greedy and of a fixed number of tokens
+where the server can ignore the end token. While one server is measured, the others wait without work. DATA is a folder
+with xquad/xquad.en.json.
 """
 
 from __future__ import annotations
@@ -150,6 +151,11 @@ def chat_peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
             peers.append(Peer(f"llama.cpp {name}", command, "smollm2", body={"ignore_eos": True}))
     else:
         print("llama.cpp is left out: --llama names no llama-server.")
+    if arguments.openvino:
+        command = [arguments.openvino, str(HERE / "serve_openvino.py"), str(gguf), "{port}"]
+        peers.append(Peer("OpenVINO GenAI q4_1", command, "smollm2", body={"ignore_eos": True}))
+    else:
+        print("OpenVINO GenAI is left out: --openvino names no Python that has openvino_genai and fastapi.")
     if importlib.util.find_spec("fastapi") and shutil.which("transformers"):
         saved = saved_checkpoint(folder)
         for mode in ((), ("--continuous-batching",)):
@@ -353,6 +359,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["int4", "int8", "bf16"])
     parser.add_argument("--only", nargs="+", help="Parts of names of peers.")
     parser.add_argument("--llama", help="Path of llama-server.")
+    parser.add_argument("--openvino", help="Python that has openvino_genai, fastapi and uvicorn.")
     parser.add_argument("--infinity", help="Path of infinity_emb.")
     parser.add_argument("--pause", type=float, default=1.0, help="Seconds before each run.")
     parser.add_argument("--json", type=Path)
