@@ -22,7 +22,7 @@ PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        axk2 beam blt cohere_compass_text cpmant dots3_note dots3_note_text
+        beam blt cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
         minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal
         reformer t5gemma2 tapas ultravbert zaya
@@ -51,8 +51,8 @@ WRAPPER_REASONS: Mapping[str, str] = {
     "kyutai_speech_to_text": SOUND,
     **dict.fromkeys(
         """
-        cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
-        hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5 minicpm_ocr minicpmv4_6 minicpmv4_7
+        cosmos3_edge deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
+        hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5
         minimax_m3_vl mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
         """.split(),
         LATER,

@@ -26,6 +26,8 @@ GROWING = {
     "rope_type": "default", "rope_theta": 5000.0, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.4,
 }  # fmt: skip
 WINDOWS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4}
+LAYERED = {"full_attention": None, "sliding_attention": {"rope_theta": 300.0, "rope_type": "default",
+           "mrope_section": [2, 1, 1]}}  # fmt: skip
 PER_LAYER = {"global_head_dim": 12, "hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 99}
 SCALED = {"embedding_multiplier": 3.0, "logits_scaling": 4.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
@@ -54,6 +56,11 @@ WIDE = {"intermediate_size": 64, "vision_output_dim": 16, "projector_input_dim":
 WHOLES = (
     Whole("aria", text={"moe_num_experts": 4, "moe_num_shared_experts": 1}, outer={"pad_token_id": 0}),
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
+    Whole("cohere_compass", text={**WINDOWS, "rope_parameters": LAYERED, "logit_scale": 0.25}),
+    Whole("cosmos3_omni", text=SECTIONS),
+    Whole("minicpm_ocr", text=DELTA, tolerance=2e-5),
+    Whole("minicpmv4_6", text=DELTA, tolerance=2e-5),
+    Whole("minicpmv4_7", text=DELTA, tolerance=2e-5),
     Whole("cohere2_vision", text=WINDOWS),
     Whole("deepseek_vl"),
     Whole("gemma3", text={**WINDOWS, "final_logit_softcapping": 3.0}),

@@ -340,6 +340,7 @@ class GroupedTopK(Float32Parameters):
         floor: least sum that weights are divided by.
     """
 
+    rest = -torch.inf  # rank of experts outside the best groups; A.X-K2 has 0, so that they may be chosen
     widened = (torch.float16, torch.bfloat16)  # differences between experts can be below the precision of these types
 
     def __init__(
@@ -369,7 +370,7 @@ class GroupedTopK(Float32Parameters):
         ranked = ranked if self.correction is None else ranked + self.correction.to(p.dtype)
         if self.groups > 1:
             pairs = ranked.unflatten(-1, (self.groups, -1)).topk(2, -1).values.sum(-1)  # (tokens, groups)
-            ranked = mask_groups(ranked, pairs, self.kept, -torch.inf)
+            ranked = mask_groups(ranked, pairs, self.kept, self.rest)
         experts = ranked.topk(self.chosen, -1).indices  # (tokens, chosen)
         weights = p.gather(1, experts)  # (tokens, chosen)
         if self.normalized:

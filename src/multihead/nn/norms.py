@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.ops import backend
-from .weights import Float32Parameters, LayerNorm
+from .weights import Float32Parameters, LayerNorm, Linear
 
 
 class RMSNorm(nn.Module):
@@ -79,6 +79,23 @@ class ExactRMSNorm(Float32Parameters, WideRMSNorm):
         if x.dtype == self.weight.dtype:
             return super().forward(x)
         return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+class LowRankGatedNorm(nn.Module):
+    """RMSNorm whose result is multiplied by sigmoids of low-rank functions of itself (A.X-K2).
+
+    Args:
+        rank: of the gates' matrices.
+    """
+
+    def __init__(self, width: int, rank: int, eps: float) -> None:
+        super().__init__()
+        self.norm = RMSNorm(width, eps)
+        self.down, self.up = Linear(width, rank, bias=False), Linear(rank, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)  # (tokens, width)
+        return (y * torch.sigmoid(self.up(F.silu(self.down(y))).float())).to(y.dtype)
 
 
 class HeadNorm(nn.Module):

@@ -31,6 +31,21 @@ CASES = (
         ("ForCausalLM",),
         altered=balanced,
     ),
+    Case("axk2", chosen("AXK2", gated_norm_rank=5), (*FEW3, "ForTokenClassification"), altered=balanced),
+    Case(
+        "axk2-groups-biased",
+        chosen(
+            "AXK2",
+            n_group=3,
+            topk_group=1,
+            num_experts_per_tok=3,
+            gated_norm_rank=3,
+            attention_bias=True,
+            first_k_dense_replace=0,
+        ),
+        ("ForCausalLM",),
+        altered=balanced,
+    ),
     Case("glm-5", chosen("GlmMoeDsa", mlp_layer_types=["sparse", "dense", "sparse"]), FEW, altered=balanced),
     Case(
         "glm-5-shared-index",

@@ -46,6 +46,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "arcee": Entry("arcee", "Arcee"),
     "aria_text": Entry("aria", "AriaText"),
     "axk1": Entry("axk1", "AXK1"),
+    "axk2": Entry("axk2", "AXK2"),
     "baichuan": Entry("baichuan", "Baichuan"),
     "bailing_hybrid": Entry("bailing_hybrid", "BailingHybrid"),
     "bamba": Entry("bamba", "Bamba"),
@@ -70,6 +71,15 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "cohere": Entry("cohere", "Cohere"),
     "cohere2": Entry("cohere", "Cohere2", "COHERE2"),
     "cohere2_moe": Entry("cohere2_moe", "Cohere2Moe"),
+    "cohere_compass_text": Entry(
+        "cohere_compass",
+        "CohereCompass",
+        others=(
+            ("CohereCompassTextConfig", "Config"),
+            ("CohereCompassTextModel", "Model"),
+            ("CohereCompassTextForSequenceClassification", "ForSequenceClassification"),
+        ),
+    ),
     "convbert": Entry("convbert", "ConvBert"),
     "ctrl": Entry("ctrl", "CTRL"),
     "cwm": Entry("cwm", "Cwm"),

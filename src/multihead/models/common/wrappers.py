@@ -69,6 +69,23 @@ THINKER = ("visual", "audio_tower", "talker", "token2wav", "code2wav")
 QWEN_VL = {"image_token_id": 151655, "video_token_id": 151656}
 QWEN35 = {"image_token_id": 248056, "video_token_id": 248057}
 GLM_V = {"image_token_id": 151343, "video_token_id": 151344}
+MINICPM = ("vision_tower", "merger", "vit_merger")
+COSMOS = (  # modules of a unified file that make images, sound and actions
+    *("blocks", "merger", "patch_embed", "pos_embed", "deepstack_merger_list", "proj_in", "proj_out", "time_embedder"),
+    *(r"audio_(?:proj_in|proj_out|modality_embed)", r"action_(?:proj_in|proj_out|modality_embed)"),
+    r".*(?:\.add_[qkv]_proj|\.to_add_out|\.norm_added_[qk]|moe_gen).*",
+)
+COSMOS_NAMES = (  # a unified file has no prefixes, and names of attention as Diffusers has them
+    *(
+        (rf"^(?:model\.)?(?:language_model\.)?layers\.(\d+)\.self_attn\.{old}\.", rf"model.layers.\1.self_attn.{new}.")
+        for old, new in (
+            *(("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj")),
+            *(("to_out", "o_proj"), ("norm_q", "q_norm"), ("norm_k", "k_norm")),
+        )
+    ),
+    *NAMES,
+    (r"^(layers|embed_tokens|norm)\.", r"model.\1."),
+)
 GEMMA4_TOKENS = {"image_token_id": 258880, "video_token_id": 258884, "audio_token_id": 258881}
 
 
@@ -99,6 +116,10 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "aya_vision": Wrapper("AyaVision", "cohere2", TOWERS, {"image_token_index": 255036}, True, fixed=PLAIN_SCORES),
     "blip-2": Wrapper("Blip2", "opt", BLIP, tied=None),
     "cohere2_vision": Wrapper("Cohere2Vision", "cohere2", TOWERS, {"image_token_id": 255036}, True, fixed=PLAIN_SCORES),
+    "cohere_compass": Wrapper(
+        "CohereCompass", "cohere_compass_text", VISUAL, {"image_token_id": 255031, "video_token_id": 255032}
+    ),
+    "cosmos3_omni": Wrapper("Cosmos3Omni", "qwen3_vl_text", (*VISUAL, *COSMOS), QWEN_VL, names=COSMOS_NAMES),
     "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "embedding_gemma2": Wrapper("EmbeddingGemma2", "embedding_gemma2_text", GEMMA4, GEMMA4_TOKENS, None),
@@ -194,6 +215,9 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "llava_onevision": Wrapper(
         "LlavaOnevision", "qwen2", LLAVA, {"image_token_index": 151646, "video_token_index": 151647}, None
     ),
+    "minicpm_ocr": Wrapper("MiniCPMOcr", "qwen3_5_text", MINICPM, tied=True),
+    "minicpmv4_6": Wrapper("MiniCPMV4_6", "qwen3_5_text", MINICPM),
+    "minicpmv4_7": Wrapper("MiniCPMV4_7", "qwen3_5_text", MINICPM),
     "mistral3": Wrapper("Mistral3", "mistral", TOWERS, {"image_token_index": 10}, True),
     "mllama": Wrapper(
         "Mllama",

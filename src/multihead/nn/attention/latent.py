@@ -88,6 +88,12 @@ class LatentAttention(Attention):
         low: Any = self.q  # a `LowRank` where keys are chosen
         narrow = None if self.selection is None else low.narrow(x)  # (tokens, query rank)
         q = self._split(self.q(x) if narrow is None else low.up(narrow))  # (tokens, heads, plain + turned)
+        return self._read(x, q, narrow, context, memory)
+
+    def _read(
+        self, x: Tensor, q: Tensor, narrow: Tensor | None, context: ForwardContext, memory: KVLayerCache | None
+    ) -> Tensor:
+        """Return head outputs (tokens, heads, value width) of queries (tokens, heads, plain + turned)."""
         q = q if self.query_scale is None else self.query_scale(q, context)
         plain, turning = q.split((self.plain, self.turned), -1)
         latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
@@ -161,3 +167,25 @@ class GatedLatentAttention(LatentAttention):
     def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width)."""
         return self.out(self._heads(x, context, memory).flatten(1) * torch.sigmoid(self.gate(x)))
+
+
+class ChannelGatedLatentAttention(LatentAttention):
+    """Latent attention with chosen keys, whose head outputs are gated channel by channel (A.X-K2).
+
+    Queries and gates read the queries' low-rank factor, normed and not. The index reads the normed one.
+    """
+
+    def __init__(self, width: int, heads: int, *, query_rank: int, value_width: int, **options: Any) -> None:
+        super().__init__(width, heads, query_rank=query_rank, value_width=value_width, **options)
+        low: Any = self.q
+        low.up = Linear(2 * query_rank, heads * self.head_width, bias=False)
+        self.gate = Linear(2 * query_rank, heads * value_width, bias=False)
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        low: Any = self.q
+        factor = low.down(x)  # (tokens, query rank)
+        narrow = low.norm(factor)
+        both = torch.cat([narrow, factor], -1)  # (tokens, 2 * query rank)
+        heads = self._read(x, self._split(low.up(both)), narrow, context, memory).flatten(1)
+        return self.out((heads * torch.sigmoid(self.gate(both).float())).to(heads.dtype))
