@@ -24,7 +24,7 @@ REASONS: Mapping[str, str] = {
         """
         beam blt cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
-        minimax_m3_vl_text molmo2_text mra neomme nllb-moe phi4_multimodal
+        molmo2_text mra neomme nllb-moe phi4_multimodal
         reformer t5gemma2 tapas ultravbert zaya
         """.split(),
         LATER,
@@ -53,7 +53,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
         """
         cosmos3_edge deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
         hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5
-        minimax_m3_vl mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
+        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
         """.split(),
         LATER,
     ),

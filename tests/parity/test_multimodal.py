@@ -53,6 +53,11 @@ STREAMS = {
     "indexer_compress_ratio": 2, "shared_expert_intermediate_size": 16,
 }  # fmt: skip
 WIDE = {"intermediate_size": 64, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16}
+M3 = {
+    "num_local_experts": 3, "num_experts_per_tok": 2, "dense_intermediate_size": 40, "shared_intermediate_size": 20,
+    "index_n_heads": 2, "index_head_dim": 8, "index_block_size": 3, "index_topk_blocks": 2,
+    "layer_types": ["full_attention", *["minimax_m3_sparse"] * 2], "mlp_layer_types": ["dense", "sparse", "sparse"],
+}  # fmt: skip
 WHOLES = (
     Whole("aria", text={"moe_num_experts": 4, "moe_num_shared_experts": 1}, outer={"pad_token_id": 0}),
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
@@ -87,6 +92,7 @@ WHOLES = (
     Whole("llava", text_name="gemma", outer={"tie_word_embeddings": False}),
     Whole("llava_next"),
     Whole("llava_onevision"),
+    Whole("minimax_m3_vl", text=M3, name="MiniMaxM3SparseForConditionalGeneration"),
     Whole("mistral3"),
     Whole("mistral3", text_name="ministral3", text={"rope_parameters": GROWING, "head_dim": 8}),
     Whole("mllama", text={"cross_attention_layers": [1], "num_hidden_layers": 4}, outer={"image_token_index": 99}),

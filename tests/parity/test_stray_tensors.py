@@ -29,6 +29,8 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     r"mlp\.post_mlp_layernorm": "{}layers.0.post_mlp_layernorm.weight",
     "mtp": "{}mtp_block.0.mlp.gate_proj.weight",
     r"^mtp\.": "mtp.layers.0.mlp.gate_proj.weight",
+    r"(^|\.)mtp\..*": "mtp.0.attn.wkv.weight",
+    r"model\.mtp_layers\..*": "{}mtp_layers.0.mlp.gate_proj.weight",
     "^mtp.*": "mtp.layers.0.mlp.gate_proj.weight",
     "^model.visual.*": "model.visual.pos_embed.weight",
     r"^model\.mtp\.": "{}mtp.layers.0.mlp.gate_proj.weight",

@@ -52,6 +52,8 @@ class KeyMap:
         fallback_names: (our path, stored name) pairs: where a file keeps the only copy of tied weights instead.
         constants: (key, integers) pairs: buffers that follow from the config. They are written; a file with other
             ones is refused.
+        joined: (pattern, replacement) pairs: written tensors that get one new name are concatenated, and stacked where
+            the pattern has a group `expert`, their number.
         own: first names of our paths that are stored under the same names: parts that a subclass added.
     """
 
@@ -65,6 +67,7 @@ class KeyMap:
     first: int = 0
     aliases: tuple[tuple[str, str], ...] = ()
     fallback_names: FallbackNames = ()
+    joined: tuple[tuple[str, str], ...] = ()
     constants: tuple[tuple[str, Tensor], ...] = ()
     own: tuple[str, ...] = ()
 
@@ -181,7 +184,19 @@ class KeyMap:
             raise CheckpointMismatch("The key map", missing=missing)
         out.update({alias: out[key].clone() for key, alias in self.aliases if key in out})
         out.update({self.prefix + key: value.clone() for key, value in self.constants})
-        return out
+        return self._join(out)
+
+    def _join(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors to write, those of `joined` in one."""
+        for pattern, new in self.joined:
+            found: dict[str, dict[int, list[Tensor]]] = {}  # new name -> number of an expert -> its parts
+            for match in [match for name in tensors if (match := re.search(pattern, name))]:
+                number, name = int(match.groupdict().get("expert", 0)), match.string
+                found.setdefault(re.sub(pattern, new, name), {}).setdefault(number, []).append(tensors.pop(name))
+            for name, parts in found.items():
+                each = [torch.cat(parts[number]) for number in sorted(parts)]
+                tensors[name] = torch.stack(each) if "(?P<expert>" in pattern else each[0]
+        return tensors
 
     def patterns(self) -> tuple[str, ...]:
         """Return regular expressions for the keys of this table, with any of its prefixes."""

@@ -116,3 +116,19 @@ class ClampedGatedFeedForward(GatedFeedForward):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate(x).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
         return self.down(self.act(gate) * up)  # (tokens, inner) to (tokens, width)
+
+
+class OffsetGatedFeedForward(GatedFeedForward):
+    """Gated feed-forward with GPT-OSS's gate: down((up + 1) * gate * sigmoid(alpha * gate)), bounded (MiniMax-M3).
+
+    Args:
+        alpha: steepness of the gate's sigmoid. bound: of gate and up.
+    """
+
+    def __init__(self, width: int, inner: int, *, alpha: float, bound: float) -> None:
+        super().__init__(width, inner, "silu")
+        self.alpha, self.bound = alpha, bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate(x).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
+        return self.down((up + 1) * gate * (gate * self.alpha).sigmoid())  # (tokens, inner) to (tokens, width)

@@ -52,6 +52,13 @@ def longcat(**changes: Any) -> Any:
     return lambda: transformers.LongcatFlashConfig(**entries)
 
 
+M3: Mapping[str, Any] = {
+    "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 24, "dense_intermediate_size": 40,
+    "shared_intermediate_size": 20, "num_local_experts": 4, "index_n_heads": 2, "index_head_dim": 8,
+    "index_block_size": 3, "index_topk_blocks": 2, "layer_types": ["full_attention", *["minimax_m3_sparse"] * 2],
+    "mlp_layer_types": ["dense", "sparse", "sparse"], "swiglu_limit": 0.7, "num_experts_per_tok": 2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
+}  # fmt: skip
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 CASES = (
     Case("deepseek-v4", of("DeepseekV4", **V4), FEW, altered=drawn, attentions=False, **PADS),
@@ -79,4 +86,6 @@ CASES = (
         half=False,
     ),
     Case("hy4", of("HYV4", **HY4), FEW, altered=drawn, half=False),  # which keys are chosen hangs on the last bit,
+    Case("minimax-m3", of("MiniMaxM3VLText", **M3), ("ForCausalLM",), stem="MiniMaxM3VL", altered=drawn, **PADS),
+    Case("minimax-m3-bare", of("MiniMaxM3VLText", **M3), ("Model",), altered=drawn, **PADS),
 )

@@ -105,7 +105,7 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
 
 def _is_outer(entry: str) -> bool:
     """Return whether an entry is about other inputs than text."""
-    own = ("quantization_config", "per_layer_config")
+    own = ("quantization_config", "per_layer_config", "sparse_attention_config")
     return (entry.endswith("_config") and entry not in own) or entry in OTHERS
 
 

@@ -210,6 +210,11 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "minicpm3": Entry("minicpm", "MiniCPM3", "THIRD"),
     "minimax": Entry("minimax", "MiniMax"),
     "minimax_m2": Entry("minimax_m2", "MiniMaxM2"),
+    "minimax_m3_vl_text": Entry(
+        "minimax_m3",
+        "MiniMaxM3VL",
+        others=(("MiniMaxM3VLTextConfig", "Config"), ("MiniMaxM3VLTextModel", "Model")),
+    ),
     "ministral": Entry("mistral", "Ministral", "MINISTRAL"),
     "ministral3": Entry("mistral", "Ministral3", "MINISTRAL3"),
     "mistral": Entry("mistral", "Mistral"),

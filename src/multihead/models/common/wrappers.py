@@ -218,6 +218,14 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "minicpm_ocr": Wrapper("MiniCPMOcr", "qwen3_5_text", MINICPM, tied=True),
     "minicpmv4_6": Wrapper("MiniCPMV4_6", "qwen3_5_text", MINICPM),
     "minicpmv4_7": Wrapper("MiniCPMV4_7", "qwen3_5_text", MINICPM),
+    "minimax_m3_vl": Wrapper(
+        "MiniMaxM3VL",
+        "minimax_m3_vl_text",
+        (*TOWERS, "patch_merge_mlp"),
+        {"image_token_index": 200025, "video_token_index": 200026},
+        None,
+        classes=(("MiniMaxM3SparseForConditionalGeneration", "AutoModelForImageTextToText"),),
+    ),
     "mistral3": Wrapper("Mistral3", "mistral", TOWERS, {"image_token_index": 10}, True),
     "mllama": Wrapper(
         "Mllama",
