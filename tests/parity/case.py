@@ -167,6 +167,10 @@ def labels(case: Case, end: str, mask: torch.Tensor) -> dict[str, torch.Tensor]:
     count, config = mask.shape[0], case.made
     words = torch.randint(1, WORDS - 1, mask.shape).masked_fill(mask == 0, -100)
     auto = kind(case, end)
+    if case.family == "Tapas" and end == "ForQuestionAnswering":  # the tokens of one cell, of none, of two
+        cells = torch.zeros_like(mask)
+        cells[0, 5:7], cells[2, 5:7], cells[2, 3:5] = 1, 1, 1
+        return {"labels": cells * mask, "aggregation_labels": torch.tensor([1, 0, 3])[:count]}
     if case.reads_a_source(end) and auto in WRITES:
         return {"labels": torch.randint(1, WORDS - 1, (count, 6))}
     if auto in ("AutoModelForMaskedLM", *WRITES):

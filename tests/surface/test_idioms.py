@@ -28,7 +28,7 @@ def scoring() -> list[tuple[Case, str]]:
 
 
 SCORING = scoring()
-REFUSED = ("T5Gemma", "EncoderDecoder")  # a vocabulary a side
+REFUSED = ("FSMT", "T5Gemma", "EncoderDecoder")  # a vocabulary a side
 
 
 def pair(name: str, end: str, folder: Path) -> tuple[Any, Any]:

@@ -139,6 +139,7 @@ AutoModelForSeq2SeqLM = _auto("AutoModelForSeq2SeqLM")
 AutoModelForSequenceClassification = _auto("AutoModelForSequenceClassification")
 AutoModelForTokenClassification = _auto("AutoModelForTokenClassification")
 AutoModelForQuestionAnswering = _auto("AutoModelForQuestionAnswering")
+AutoModelForTableQuestionAnswering = _auto("AutoModelForTableQuestionAnswering")
 AutoModelForMultipleChoice = _auto("AutoModelForMultipleChoice")
 AutoModelForNextSentencePrediction = _auto("AutoModelForNextSentencePrediction")
 

@@ -23,6 +23,7 @@ AUTO_CLASSES: Mapping[str, tuple[str, ...]] = {
     "AutoModelForSequenceClassification": ("ForSequenceClassification",),
     "AutoModelForTokenClassification": ("ForTokenClassification",),
     "AutoModelForQuestionAnswering": ("ForQuestionAnsweringSimple", "ForQuestionAnswering"),
+    "AutoModelForTableQuestionAnswering": ("ForQuestionAnswering",),
     "AutoModelForMultipleChoice": ("ForMultipleChoice",),
     "AutoModelForNextSentencePrediction": ("ForNextSentencePrediction",),
 }

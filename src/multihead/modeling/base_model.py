@@ -197,6 +197,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             given = tuple(None if x is None else x.flatten(0, 1) for x in given)  # type: ignore[assignment]
             own = {name: None if x is None else x.flatten(0, 1) for name, x in own.items()}
         ids, mask, segments, positions, vectors = given
+        if segments is not None and "token_type_ids" in self.architecture.inputs:  # several a token
+            own, segments = {**own, "token_type_ids": segments}, None
         if segments is not None and not self.backbone.typed:
             raise InvalidInput(f"{type(self).__name__} has no token types; leave token_type_ids out.")
         read = pack_inputs(

@@ -16,7 +16,12 @@ from ..runtime.prepare import refuse
 from ..runtime.select_runner import take_idle_runner
 from .base_model import BaseModel
 
-SIZES = ("vocab_size", "decoder_vocab_size")  # entries of a config that tell the rows
+SIZES = (
+    "vocab_size",
+    "decoder_vocab_size",
+    "src_vocab_size",
+    "tgt_vocab_size",
+)  # entries of a config that tell the rows
 
 
 def resize(model: BaseModel, words: int) -> None:
@@ -40,8 +45,9 @@ def resize(model: BaseModel, words: int) -> None:
             if hasattr(part, count):
                 setattr(part, count, words)
     take_idle_runner(model)  # whose graphs know the old size
+    own = {f.name for f in fields(model.config)}
     for entry in SIZES:
-        if getattr(model.config, entry, None) is not None:
+        if entry in own and getattr(model.config, entry) is not None:
             model.config.__dict__[entry] = words  # layers and entry change together, here alone
 
 

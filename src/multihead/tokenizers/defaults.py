@@ -25,7 +25,7 @@ LLAMA = tokens(bos="<s>", eos="</s>", unk="<unk>")
 T5 = tokens(eos="</s>", unk="<unk>", pad="<pad>")
 BERTS = (
     "Bert", "BertJapanese", "ConvBert", "DistilBert", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader",
-    "Electra", "LayoutLM", "Lxmert", "MobileBert", "Realm", "RetriBert", "RoFormer", "Splinter", "SqueezeBert",
+    "Electra", "LayoutLM", "Lxmert", "MobileBert", "Realm", "RetriBert", "RoFormer", "Splinter", "SqueezeBert", "Tapas",
 )  # fmt: skip
 ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     **dict.fromkeys(BERTS, BERT),
@@ -89,6 +89,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # all else
     "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
     "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
     "MBart": {"legacy_behaviour": True},
+    "Tapas": {**TYPES_LAST, "model_max_length": 512, "clean_up_tokenization_spaces": True},
     "ProphetNet": {"x_sep_token": "[X_SEP]", "clean_up_tokenization_spaces": True},
     "PLBart": CODE,
 }  # fmt: skip

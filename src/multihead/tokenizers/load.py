@@ -94,6 +94,8 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     else:
         built = from_parts(folder, stem, merge_settings(settings, special, old, changes))
         backend, found, more, words, files = built.backend, built.special, list(built.more), built.words, built.files
+    if stem == "Tapas" and not single:  # whose class reads vocab.txt alone
+        files = {"vocab.txt": (folder / "vocab.txt").read_bytes()}
     role_tokens, flags = extra_special_tokens(special, settings), token_objects(special, settings)
     more = list(dict.fromkeys([*role_tokens, *more] if single else [*more, *role_tokens]))
     for side in (backend, *([target.backend] if target is not None else [])):
@@ -107,10 +109,18 @@ def from_folder(folder: Path, changes: Mapping[str, Any]) -> Tokenizer:
     settings = {**defaults.SETTINGS.get(stem, {}), **named, **settings}
     other = None if target is None else Tokenizer(target.backend, target.special, settings, words=target.words)
     names = named_tokens(special, settings)
-    tokenizer = Tokenizer(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
+    kind = table_tokenizer() if stem == "Tapas" else Tokenizer
+    tokenizer = kind(backend, found, settings, more=more, named=names, target=other, files=files, words=words)
     apply_begin_end(tokenizer, single, changes)
     apply_languages(tokenizer, stem, changes)
     return tokenizer
+
+
+def table_tokenizer() -> type[Tokenizer]:
+    """Return the class of tokenizers of tables."""
+    from .tables import TableTokenizer
+
+    return TableTokenizer
 
 
 def apply_begin_end(tokenizer: Tokenizer, single: bool, changes: Mapping[str, Any]) -> None:

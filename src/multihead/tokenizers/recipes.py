@@ -122,6 +122,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "switch_transformers": "T5",
     "t5": "T5",
     "t5gemma": "Gemma",
+    "tapas": "Tapas",
     "umt5": "T5",
     "xglm": "XGLM",
     "xlm": "XLM",

@@ -49,7 +49,9 @@ def save(tokenizer: TokenizerCore, folder: Path) -> tuple[str, ...]:
     tables = tokenizer.files
     if tokenizer.target is not None:
         settings |= pair_settings(tokenizer)
-    elif tokenizer.words is not None:  # another library's class cuts the words as the settings say
+    elif tokenizer.words is not None or (
+        stem == "Tapas" and tables
+    ):  # another library's class cuts the words as the settings say
         settings |= {"tokenizer_class": f"{stem}Tokenizer", "added_tokens_decoder": added_after_vocabulary(tokenizer)}
     if tokenizer.target is None and not tables:
         tables = {"tokenizer.json": tokenizer.to_json().encode()}

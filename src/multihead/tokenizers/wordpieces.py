@@ -44,6 +44,15 @@ def wordpiece(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     return built
 
 
+def tapas(vocab: Lines, settings: Settings) -> BuiltTokenizer:
+    """TAPAS: BERT's words, and a token for empty cells."""
+    special = role_tokens(settings, **ROLES["Bert"])
+    backend = backend_of(vocab, settings, special["unk_token"])
+    built = register_special_tokens(backend, special, settings, [settings.get("empty_token", "[EMPTY]")])
+    add_segment_tokens(backend, special)
+    return built
+
+
 def prophetnet(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     """ProphetNet: text [SEP]; [X_SEP] separates sentences of a summary."""
     special, more = role_tokens(settings, **ROLES["ProphetNet"]), [settings.get("x_sep_token", "[X_SEP]")]
@@ -176,4 +185,5 @@ RECIPES: Mapping[str, Callable[[Lines, Settings], BuiltTokenizer]] = {
     "MPNet": mpnet,
     "RoFormer": roformer,
     "Splinter": splinter,
+    "Tapas": tapas,
 }  # fmt: skip

@@ -294,6 +294,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "t5": Entry("t5", "T5", layouts=(("gguf", "t5"),)),
     "t5gemma": Entry("t5gemma", "T5Gemma"),
     "ultrabert": Entry("eurobert", "Ultrabert", "ULTRABERT"),
+    "tapas": Entry("tapas", "Tapas"),
     "umt5": Entry("mt5", "UMT5", "UMT5"),
     "vaultgemma": Entry("vaultgemma", "VaultGemma"),
     "xglm": Entry("xglm", "XGLM"),
