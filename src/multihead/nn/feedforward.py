@@ -103,6 +103,21 @@ class BoundedGatedFeedForward(GatedFeedForward):
         return self.down(gate * up)  # (tokens, inner) to (tokens, width)
 
 
+class BiasedGateFeedForward(GatedFeedForward):
+    """Gated feed-forward with bounded factors, one of them around 1 (Phi-3-small's gegelu).
+
+    down(act(min(gate(x), bound)) * (clamp(up(x), -bound, bound) + 1))
+    """
+
+    def __init__(self, width: int, inner: int, act: str, *, bound: float) -> None:
+        super().__init__(width, inner, act, bias=True)
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate(x).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
+        return self.down(self.act(gate) * (up + 1.0))  # (tokens, inner) to (tokens, width)
+
+
 class ClampedGatedFeedForward(GatedFeedForward):
     """Gated feed-forward whose factors are bounded before the gate's activation (DeepSeek-V4).
 

@@ -246,6 +246,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "persimmon": Entry("persimmon", "Persimmon"),
     "phi": Entry("phi", "Phi"),
     "phi3": Entry("phi3", "Phi3", layouts=(("gguf", "phi3"),)),
+    "phi3small": Entry("phi3_small", "Phi3Small"),
     "phimoe": Entry("phimoe", "Phimoe"),
     "plbart": Entry("mbart", "PLBart", "PLBART"),
     "prophetnet": Entry("prophetnet", "ProphetNet"),
