@@ -99,3 +99,17 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacremoses", None)
     with pytest.raises(UnsupportedTokenizer, match=r"multihead\[moses\]"):
         AutoTokenizer.from_pretrained(tmp_path)
+
+
+def test_biogpt_gives_the_references_ids_and_texts(tmp_path):
+    moses(tmp_path, SPECIAL)
+    write(tmp_path, "config.json", {"model_type": "biogpt"})
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "BioGptTokenizer"})
+    ours, theirs = (kind.from_pretrained(tmp_path) for kind in (AutoTokenizer, transformers.AutoTokenizer))
+    assert ours.special == theirs.special_tokens_map
+    for text in [*TEXTS, *MORE]:
+        expected = theirs(text)["input_ids"]
+        assert ours(text)["input_ids"] == expected, text
+        for skip in (False, True):
+            assert ours.decode(expected, skip) == theirs.decode(expected, skip_special_tokens=skip), text
+    assert ours(TEXTS[3], MORE[0])["input_ids"] == theirs(TEXTS[3], MORE[0])["input_ids"]

@@ -40,6 +40,7 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
     "BigBird": tokens(
         bos="<s>", eos="</s>", unk="<unk>", sep="[SEP]", pad="<pad>", cls="[CLS]", mask="[MASK]"
     ),
+    "BioGpt": tokens(bos="<s>", eos="</s>", unk="<unk>", sep="</s>", pad="<pad>"),
     "BlenderbotSmall": tokens(bos="__start__", eos="__end__", unk="__unk__", pad="__null__"),
     "Canine": tokens(
         bos="\ue000", eos="\ue001", sep="\ue001", pad="\0", cls="\ue000", mask="\ue003"

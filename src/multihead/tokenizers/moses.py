@@ -1,4 +1,4 @@
-"""Moses' words (Koehn et al., 2007) and their byte pairs, for FSMT, XLM and FlauBERT.
+"""Moses' words (Koehn et al., 2007) and their byte pairs, for FSMT, XLM, FlauBERT and BioGPT.
 
 sacremoses normalizes punctuation, finds the words and joins them again. Its rules are long lists of exceptions a
 language, so that it is a dependency of these tokenizers and no part of this library.
@@ -35,12 +35,14 @@ class Rules:
     Args:
         lang: the language of texts. written: the language of decoded texts, None where words are joined by spaces.
         translated: hyphens inside words are cut out, and characters of XML escaped, as translation models need.
+        raw: punctuation and characters of control stay as they are written.
         lower: small letters. plain: and no accents, both in each word. quotes: French texts' older quotation marks.
     """
 
     lang: str
     written: str | None = None
     translated: bool = False
+    raw: bool = False
     lower: bool = False
     plain: bool = False
     quotes: bool = False
@@ -101,8 +103,9 @@ class Moses(SplitterAdapter):
         rules = self.rules
         if rules.quotes:
             text = unicodedata.normalize("NFC", text.replace("``", '"').replace("''", '"'))
-        text = self._normalizer.normalize(text.lower() if rules.lower else text)
-        text = "".join(letter for letter in text if not unicodedata.category(letter).startswith("C"))
+        if not rules.raw:
+            text = self._normalizer.normalize(text.lower() if rules.lower else text)
+            text = "".join(letter for letter in text if not unicodedata.category(letter).startswith("C"))
         options = {"aggressive_dash_splits": rules.translated, "escape": rules.translated}
         words = self._splitter.tokenize(text, return_str=False, **options)
         return [word for word in (without_accents(words) if rules.plain else words) if word]
@@ -179,3 +182,12 @@ def flaubert(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer
     """FlauBERT (Le et al., 2020, arXiv:1912.05372)."""
     lower = bool(settings.get("do_lowercase", False))
     return xlm(vocab, merges, settings, Rules("fr", lower=lower, quotes=True))
+
+
+def biogpt(vocab: Vocab, merges: Merges, settings: Settings) -> BuiltTokenizer:
+    """BioGPT (Luo et al., 2022, arXiv:2210.10341): a text begins with </s>."""
+    special = role_tokens(settings, **ROLES["BioGpt"])
+    built = moses(vocab, merges, special, settings, Rules("en", "en", translated=True, raw=True))
+    sep = special["sep_token"]
+    set_special_tokens(built.backend, f"{sep} $A", f"{sep} $A {sep} $B", [sep])
+    return built

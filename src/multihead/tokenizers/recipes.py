@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from . import bytepairs, code_classes, pieces, translators, wordpieces
 from .bytepairs import byt5
 from .characters import canine
-from .moses import flaubert, xlm
+from .moses import biogpt, flaubert, xlm
 from .parts import BuiltTokenizer, Settings, bert_normalizer, merges_of
 from .pieces import marian_small
 from .spm import SentencePiece
@@ -30,7 +30,7 @@ SPM: Mapping[str, Callable[[SentencePiece, Settings], BuiltTokenizer]] = {
 }
 BPES = bytepairs.RECIPES
 LINES = wordpieces.RECIPES
-MOSES = {"Flaubert": flaubert, "XLM": xlm}
+MOSES = {"BioGpt": biogpt, "Flaubert": flaubert, "XLM": xlm}
 PROPHETNET = {"ProphetNet": prophetnet}
 FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "albert": "Albert",
@@ -40,6 +40,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "bert-generation": "BertGeneration",
     "big_bird": "BigBird",
     "bigbird_pegasus": "Pegasus",
+    "biogpt": "BioGpt",
     "blenderbot": "Blenderbot",
     "blenderbot-small": "BlenderbotSmall",
     "camembert": "Camembert",
