@@ -272,6 +272,26 @@ def test_a_decoder_that_is_not_causal_reads_both_ways(family, tmp_path):
         multihead.AutoModelForCausalLM.from_config(mine.config).generate(IDS, max_new_tokens=2)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("Llama", "modeling_llama_encoder.LlamaEncoderModel"), ("Qwen2", "owner/name--modeling.Qwen2BidirectionalModel")],
+)
+def test_a_file_whose_own_code_reads_both_ways_is_read_so(family, name, tmp_path):
+    sizes = {k: v for k, v in LLAMA.items() if k != "head_dim" or family == "Llama"}
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    theirs = saved(f"{family}Model", config, tmp_path, is_causal=False)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    del entries["is_causal"]
+    (tmp_path / "config.json").write_text(json.dumps({**entries, "auto_map": {"AutoModel": name}}))
+    alike(f"{family}Model", theirs, tmp_path)
+    code = {"auto_map": {"AutoModelForCausalLM": f"modeling.{family}ForCausalLM", "AutoConfig": "a_encoder.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps({**entries, **code}))
+    alike(f"{family}Model", getattr(transformers, f"{family}Model").from_pretrained(tmp_path).eval(), tmp_path)
+    windowed = multihead.MistralConfig.read({**LLAMA, "sliding_window": 3, "auto_map": {"AutoModel": name}})
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="auto_map names"):
+        multihead.AutoModel.from_config(windowed)
+
+
 def test_windows_and_state_spaces_that_are_not_causal_are_refused():
     for config in (multihead.Gemma3TextConfig, multihead.MambaConfig):
         with pytest.raises(multihead.errors.UnsupportedConfig, match="is_causal"):

@@ -18,6 +18,7 @@ from ..kernels.ragged import SequenceLayout
 from ..modeling.auto import AutoModelForTextEncoding
 from ..modeling.pretrained import PreTrainedModel
 from ..modeling.seq2seq import SequenceToSequence
+from ..models.common.both_ways import sees_later_words
 from ..nn.modes import in_evaluation
 from ..token_batches import TOKENS, check_room, texts_of
 from ..tokenizers.encodings import Encodings
@@ -283,4 +284,4 @@ def encoder_class(config: Config) -> type[PreTrainedModel]:
 def _default_pooling(config: Config) -> tuple[str]:
     """Return the pooling mode of a checkpoint without modules.json."""
     is_decoder = str((config.architectures or [""])[0]).endswith("ForCausalLM")
-    return ("lasttoken" if is_decoder and getattr(config, "is_causal", True) else "mean",)
+    return ("lasttoken" if is_decoder and not sees_later_words(config) else "mean",)
