@@ -53,7 +53,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
         """
         cosmos3_edge deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
         hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5
-        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni step3p7 unlimited_ocr
+        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni unlimited_ocr
         """.split(),
         LATER,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -110,7 +111,7 @@ class LagunaConfig(llama.LlamaConfig):
             raise UnsupportedConfig(f'gating is {self.gating!r}; it must be true, "per-head" or "per-element".')
 
 
-def attention(config: Any, heads: int, norm: type[RMSNorm], **options: Any) -> OutputGateAttention:
+def attention(config: Any, heads: int, norm: Callable[[int, float], nn.Module], **options: Any) -> OutputGateAttention:
     q_norm, k_norm = (norm(config.head_width, config.rms_norm_eps) for _ in range(2))
     return OutputGateAttention(
         config.hidden_size,

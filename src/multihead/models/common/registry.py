@@ -291,6 +291,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "squeezebert": Entry("squeezebert", "SqueezeBert"),
     "stablelm": Entry("stablelm", "StableLm"),
     "starcoder2": Entry("starcoder2", "Starcoder2", layouts=(("gguf", "starcoder2"),)),
+    "step3p5": Entry("step3p7", "Step3p5"),
     "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
     "t5": Entry("t5", "T5", layouts=(("gguf", "t5"),)),
     "t5gemma": Entry("t5gemma", "T5Gemma"),

@@ -300,6 +300,12 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "qwen4_exp": Wrapper("Qwen4Exp", "qwen4_exp_text", (*VISUAL, "mtp"), QWEN35),
     "shieldgemma2": Wrapper("ShieldGemma2", "gemma3_text", TOWERS, {"image_token_index": 262144}, True),
     "smolvlm": Wrapper("SmolVLM", "llama", IDEFICS, {"image_token_id": 128257}),
+    "step3p7": Wrapper(
+        "Step3p7",
+        "step3p5",
+        ("vision_model", "vit_large_projector", "multi_modal_projector"),
+        {"image_token_id": 151679},
+    ),
     "vibevoice_asr": Wrapper(
         "VibeVoiceAsr",
         "qwen2",
