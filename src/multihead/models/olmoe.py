@@ -71,7 +71,9 @@ def build(config: OlmoeConfig) -> Stack:
         norms = {
             name: AllHeadsNorm(RMSNorm(count * config.head_width, config.rms_norm_eps)) for name, count in heads.items()
         }
-        attention = llama.attention(config, positions, clip=config.clip_qkv, clips_normed=True, **norms)
+        # Without a bound there is nothing that the norms' order changes, and fast paths serve the attention.
+        clip = {"clip": config.clip_qkv, "clips_normed": True} if config.clip_qkv is not None else {}
+        attention = llama.attention(config, positions, **clip, **norms)
         return llama.layer(config, attention, experts(config))
 
     return llama.decoder(config, layer)
