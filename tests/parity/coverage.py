@@ -22,7 +22,7 @@ PARTS = "is a part of a model that reads images, and is not published alone"
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        beam blt cpmant dots3_note dots3_note_text
+        beam cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
         molmo2_text mra neomme nllb-moe phi4_multimodal
         reformer t5gemma2 tapas ultravbert zaya

@@ -140,6 +140,8 @@ def widen(config: Any) -> Any:
         return pair(config)
     if kind == "t5gemma":
         return t5gemma(config)
+    if kind == "blt":
+        return blt(config)
     old = config.to_dict()
     heads, hidden = entry(config, HEADS), entry(config, HIDDEN)
     count, width = own.get(heads, old.get(heads)), old[hidden]
@@ -200,9 +202,24 @@ def t5gemma(config: Any) -> Any:
     return type(config)(encoder=encoder, decoder=decoder, vocab_size=WORDS, num_labels=3, **own)
 
 
+def blt(config: Any) -> Any:
+    """Build a config whose four stacks have heads of 16, with the same rows of words and groups."""
+    entries = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "transformers_version")}
+    names = ("patcher_config", "encoder_config", "decoder_config", "global_config")
+    same = config.global_config.hidden_size == config.cross_attn_k * config.encoder_config.hidden_size
+    deep = 128 if same else 64
+    for name in names:
+        width = deep if name == "global_config" else 64
+        new = {"hidden_size": width, "intermediate_size": 80, "hidden_size_global": deep}
+        old = entries[name]
+        entries[name] = {k: new.get(k, v) for k, v in old.items() if k not in ("head_dim", "model_type")}
+    return type(config)(**entries)
+
+
 def growth(old: Any, new: Any) -> float:
     """Return how many times wider a config is than another."""
-    one, other = (getattr(config, "encoder", config) for config in (old, new))
+    sides = (getattr(config, "encoder", config) for config in (old, new))
+    one, other = (getattr(side, "encoder_config", side) for side in sides)
     return hidden_size(other) / hidden_size(one)
 
 

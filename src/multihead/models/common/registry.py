@@ -64,6 +64,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "blenderbot": Entry("blenderbot", "Blenderbot"),
     "blenderbot-small": Entry("blenderbot", "BlenderbotSmall", "SMALL"),
     "bloom": Entry("bloom", "Bloom"),
+    "blt": Entry("blt", "Blt"),
     "camembert": Entry("roberta", "Camembert", "CAMEMBERT"),
     "canine": Entry("canine", "Canine"),
     "chatglm": Entry("chatglm", "ChatGLM", others=(("ChatGLMForConditionalGeneration", "ForCausalLM"),)),
