@@ -19,13 +19,16 @@ SOUND = "reads or writes sound; its language model is no checkpoint of its own"
 SIGHT = "reads images or page layouts beside its text, in every layer"
 DRAFTS = "drafts for Gemma 4 and writes nothing alone; `DraftHead` loads it"
 PARTS = "is a part of a model that reads images, and is not published alone"
+KERNEL = (
+    "attends with a CUDA kernel alone; without it the reference's attention is zero, so that nothing can be compared"
+)
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         beam cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
-        molmo2_text mra neomme nllb-moe phi4_multimodal
-        reformer t5gemma2 tapas ultravbert zaya
+        molmo2_text neomme nllb-moe phi4_multimodal
+        t5gemma2 tapas ultravbert zaya
         """.split(),
         LATER,
     ),
@@ -43,6 +46,7 @@ REASONS: Mapping[str, str] = {
         SIGHT,
     ),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), DRAFTS),
+    "mra": KERNEL,
     **dict.fromkeys(("clip_text_model", "emu3", "tipsv2_text_model", "trocr"), PARTS),
 }
 WRAPPER_REASONS: Mapping[str, str] = {

@@ -95,6 +95,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
         "moe_shared_expert_intermediate_size": 64,
     },
     "prophetnet": {"num_encoder_attention_heads": 2, "num_decoder_attention_heads": 4, "hidden_size": 64},
+    "reformer": {"axial_pos_embds_dim": [32, 64], "attention_head_size": 16},
     "rwkv": {"hidden_size": 48, "attention_hidden_size": 48, "intermediate_size": 96},
     "zamba": {"hidden_size": 96, "attention_hidden_size": 192, "attention_head_dim": 32, "mamba_d_state": 16},
     "zamba2": {
@@ -117,7 +118,8 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
 }
 NOT_PREPARED = ("squeezebert",)  # no linear layers to pack
 # Cases whose numbers depend on how many tokens one pass reads: teacher forcing gives other ones than decode steps.
-BY_PASS = ("switch-all-layers-overflowing",)  # an expert's places are counted in each pass
+# An expert's places are counted in each pass; tokens that are sorted by hashes have other neighbours in each.
+BY_PASS = ("switch-all-layers-overflowing", "reformer-decoder")
 
 
 def entry(config: Any, names: tuple[str, ...]) -> str:

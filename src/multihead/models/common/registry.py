@@ -279,6 +279,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "recurrent_gemma": Entry("recurrent_gemma", "RecurrentGemma"),
     "RefinedWeb": Entry("falcon", "Falcon"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
+    "reformer": Entry("reformer", "Reformer", others=(("ReformerModelWithLMHead", "ForCausalLM"),)),
     "rembert": Entry("rembert", "RemBert"),
     "roberta": Entry("roberta", "Roberta"),
     "roberta-prelayernorm": Entry("pre_norm_bert", "RobertaPreLayerNorm", "ROBERTA"),
