@@ -15,6 +15,7 @@ TASKS = (
     *("QUESTION_ANSWERING", "TEXT_ENCODING", "MULTIPLE_CHOICE", "NEXT_SENTENCE_PREDICTION"),
 )
 LATER = "not written yet"
+DENOISES = "writes by denoising blocks of tokens, and no text from its left to its right"
 SOUND = "reads or writes sound; its language model is no checkpoint of its own"
 SIGHT = "reads images or page layouts beside its text, in every layer"
 DRAFTS = "drafts for Gemma 4 and writes nothing alone; `DraftHead` loads it"
@@ -53,11 +54,12 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(("blip", "chameleon", "evolla", "idefics", "pi0", "pix2struct", "pp_formulanet", "udop"), SIGHT),
     **dict.fromkeys(("florence2", "vision-encoder-decoder"), "answers about an image; its text half has no task"),
     "kyutai_speech_to_text": SOUND,
+    "diffusion_gemma": DENOISES,
     **dict.fromkeys(
         """
-        cosmos3_edge deepseek_ocr2 diffusion_gemma ernie4_5_vl_moe glm5_next
-        hunyuan_vl inkling2 inkling_mm_model kosmos-2 kosmos-2.5
-        mistral_large4 molmo2 muse_glimmer muse_spark nemotron_h_omni unlimited_ocr
+        cosmos3_edge ernie4_5_vl_moe glm5_next
+        inkling2 inkling_mm_model kosmos-2 kosmos-2.5
+        mistral_large4 molmo2 muse_glimmer muse_spark unlimited_ocr
         """.split(),
         LATER,
     ),

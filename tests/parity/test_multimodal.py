@@ -39,6 +39,8 @@ DEEPSEEK = {
     "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1,
     "first_k_dense_replace": 2,
 }  # fmt: skip
+NEMOTRON = {"mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 2, "ssm_state_size": 6, "chunk_size": 4,
+            "layers_block_type": ["linear_attention", "mlp", "full_attention"]}  # fmt: skip
 LATENT = {
     "kv_lora_rank": 20, "q_lora_rank": 28, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 14,
     "num_key_value_heads": 4, "head_dim": 6, "first_k_dense_replace": 3,
@@ -67,6 +69,7 @@ WHOLES = (
     Whole("minicpmv4_6", text=DELTA, tolerance=2e-5),
     Whole("minicpmv4_7", text=DELTA, tolerance=2e-5),
     Whole("cohere2_vision", text=WINDOWS),
+    Whole("deepseek_ocr2", text={**DEEPSEEK, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
     Whole("deepseek_vl"),
     Whole("gemma3", text={**WINDOWS, "final_logit_softcapping": 3.0}),
     Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
@@ -77,6 +80,7 @@ WHOLES = (
     Whole("glm4v_moe", text={**HALF_SECTIONS, **DEEPSEEK}),
     Whole("glm_ocr", text=HALF_SECTIONS),
     Whole("glmasr"),
+    Whole("hunyuan_vl", text=SECTIONS),
     Whole("hyperclovax_vision_v2"),
     Whole("kimi_k25", text={**DEEPSEEK, **LATENT}),
     Whole("lfm2_vl", text={"layer_types": ["conv", "full_attention", "conv"]}),
@@ -97,6 +101,7 @@ WHOLES = (
     Whole("mistral3", text_name="ministral3", text={"rope_parameters": GROWING, "head_dim": 8}),
     Whole("mllama", text={"cross_attention_layers": [1], "num_hidden_layers": 4}, outer={"image_token_index": 99}),
     Whole("paligemma", text_name="gemma2", text=WINDOWS),
+    Whole("nemotron_h_omni", text=NEMOTRON, name="NemotronH_Omni_Reasoning_V3"),
     Whole("qianfan_ocr"),
     Whole("qwen2_5_omni_thinker", text=SECTIONS),
     Whole("qwen2_5_vl", text=SECTIONS),

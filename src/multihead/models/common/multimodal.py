@@ -83,6 +83,8 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
     wrapper, outer = WRAPPERS[kind], dict(config)
     for step in wrapper.inside:
         outer = {**outer, **_object(outer, step)}
+    if wrapper.older and outer.get("text_config") is None:
+        outer["text_config"] = outer.get(wrapper.older)
     beside = wrapper.flat and outer.get("text_config") is None
     text = {k: v for k, v in (outer if beside else _object(outer, "text_config")).items() if not _is_outer(k)}
     text_kind = wrapper.text if beside else text.get("model_type") or wrapper.text

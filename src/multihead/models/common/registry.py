@@ -88,6 +88,11 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "dbrx": Entry("dbrx", "Dbrx"),
     "deberta": Entry("deberta", "Deberta"),
     "deberta-v2": Entry("deberta_v2", "DebertaV2"),
+    "deepseek_ocr2_text": Entry(
+        "deepseek_ocr",
+        "DeepseekOcr2",
+        others=(("DeepseekOcr2TextConfig", "Config"), ("DeepseekOcr2TextModel", "Model")),
+    ),
     "deepseek_v2": Entry("deepseek", "DeepseekV2", "V2", layouts=(("gguf", "deepseek2"),)),
     "deepseek_v3": Entry("deepseek", "DeepseekV3", "V3"),
     "deepseek_v32": Entry("deepseek_sparse", "DeepseekV32", "V32"),

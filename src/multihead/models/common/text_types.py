@@ -63,6 +63,17 @@ def one_axis(entries: Entries) -> Entries:
     return entries
 
 
+def one_axis_of_hunyuan(entries: Entries) -> Entries:
+    """Do the same for HunyuanOCR, whose positions with several axes have a name and a list of their own."""
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = entries.get(name)
+        if isinstance(rope, Mapping):
+            kept = {k: v for k, v in rope.items() if k != "xdrope_section"}
+            kinds = {kind: "dynamic" for kind in ("type", "rope_type") if kept.get(kind) == "xdrope"}
+            entries = {**entries, name: {**kept, **kinds}}
+    return one_axis(entries)
+
+
 def one_axis_of_part(entries: Entries) -> Entries:
     """Do the same for GLM, which turns all channels of a head unless the entries say another part."""
     entries = one_axis(entries)
@@ -257,6 +268,7 @@ TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
     "glm_ocr_text": TextType("glm4", GLM_OCR, one_axis_of_part, within_layers),
     "granite4_vision_text": TextType("granite"),
     "granite_docling_text": TextType("granite", GRANITE_DOCLING),
+    "hunyuan_vl_text": TextType("hunyuan_v1_dense", {"tie_word_embeddings": True}, one_axis_of_hunyuan),
     "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
     "paddleocr_vl_text": TextType("llama", PADDLE_OCR, biases_of_all),
     "qwen2_5_omni_text": TextType("qwen2", QWEN2_OMNI, one_axis),

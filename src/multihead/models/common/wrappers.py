@@ -30,6 +30,7 @@ class Wrapper:
             says, unless the outer one ties them.
         flat: whether older files keep the entries of both halves side by side, without `text_config`.
         usual: entries that its text config leaves out. fixed: entries of the text half whatever its config says.
+        older: another name of `text_config`.
         inside: entries that lead from config.json to the object with `text_config`.
         names: (pattern, replacement) pairs of tensor names.
         classes: (class name, Auto class) pairs of classes that are not made of `name` and `SUFFIXES`.
@@ -43,6 +44,7 @@ class Wrapper:
     flat: bool = False
     usual: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    older: str = ""
     inside: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = NAMES
     classes: tuple[tuple[str, str], ...] = ()
@@ -69,6 +71,7 @@ THINKER = ("visual", "audio_tower", "talker", "token2wav", "code2wav")
 QWEN_VL = {"image_token_id": 151655, "video_token_id": 151656}
 QWEN35 = {"image_token_id": 248056, "video_token_id": 248057}
 GLM_V = {"image_token_id": 151343, "video_token_id": 151344}
+NEMOTRON = ("mlp1", "sound_encoder", "sound_projection")  # as the hub's files call towers and projectors
 MINICPM = ("vision_tower", "merger", "vit_merger")
 COSMOS = (  # modules of a unified file that make images, sound and actions
     *("blocks", "merger", "patch_embed", "pos_embed", "deepstack_merger_list", "proj_in", "proj_out", "time_embedder"),
@@ -120,6 +123,12 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         "CohereCompass", "cohere_compass_text", VISUAL, {"image_token_id": 255031, "video_token_id": 255032}
     ),
     "cosmos3_omni": Wrapper("Cosmos3Omni", "qwen3_vl_text", (*VISUAL, *COSMOS), QWEN_VL, names=COSMOS_NAMES),
+    "deepseek_ocr2": Wrapper(
+        "DeepseekOcr2",
+        "deepseek_ocr2_text",
+        (*TOWERS, "sam_model", "qwen2_model", "projector", "view_sep[ae]rator"),
+        {"image_token_id": 128815},
+    ),
     "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "embedding_gemma2": Wrapper("EmbeddingGemma2", "embedding_gemma2_text", GEMMA4, GEMMA4_TOKENS, None),
@@ -180,6 +189,9 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         True,
         fixed={"logits_scaling": 1.0},
     ),
+    "hunyuan_vl": Wrapper(
+        "HunYuanVL", "hunyuan_vl_text", ("vit", *TOWERS), {"image_token_id": 120120}, True, flat=True
+    ),
     "hyperclovax_vision_v2": Wrapper(
         "HyperCLOVAXVisionV2",
         "hyperclovax",
@@ -235,6 +247,14 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         classes=(("MllamaForCausalLM", "AutoModelForCausalLM"),),
     ),
     "moss_transcribe_diarize": Wrapper("MossTranscribeDiarize", "qwen3", SPEECH, {"audio_token_id": 151671}, True),
+    "nemotron_h_omni": Wrapper(
+        "NemotronH_Omni_Reasoning_V3",
+        "nemotron_h",
+        ("vision_model", "vision_final_layernorm", "audio_tower", "embed_audio", "multi_modal_projector", *NEMOTRON),
+        names=((r"^language_model\.backbone\.", "backbone."), *NAMES),
+        classes=(("NemotronH_Omni_Reasoning_V3", "AutoModelForImageTextToText"),),
+        older="llm_config",
+    ),
     "ovis2": Wrapper("Ovis2", "qwen2", ("vision_tower", "visual_embeddings_table"), {"image_token_id": 151665}, True),
     "paddleocr_vl": Wrapper(
         "PaddleOCRVL",
