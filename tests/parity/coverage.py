@@ -28,8 +28,8 @@ REASONS: Mapping[str, str] = {
         """
         beam cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
-        molmo2_text neomme nllb-moe phi4_multimodal
-        t5gemma2 tapas ultravbert zaya
+        molmo2_text neomme phi4_multimodal
+        t5gemma2 ultravbert zaya
         """.split(),
         LATER,
     ),

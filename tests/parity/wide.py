@@ -111,7 +111,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     **dict.fromkeys(
         (
             *("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "pegasus", "pegasus_x"),
-            *("m2m_100", "blenderbot", "blenderbot-small", "led", "marian"),
+            *("m2m_100", "blenderbot", "blenderbot-small", "led", "marian", "nllb-moe"),
         ),
         SIDES,
     ),

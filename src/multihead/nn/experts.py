@@ -54,6 +54,23 @@ class IdentityExperts(ExpertList):
         return self[expert](x) if expert < len(self) else x
 
 
+class DroppedExperts(ExpertList):
+    """Experts whose channels are dropped in training and scaled by what is kept otherwise (NLLB-MoE).
+
+    Args:
+        dropout: of what an expert gives, in training; otherwise its share is taken off.
+    """
+
+    def __init__(self, experts: Sequence[nn.Module], dropout: float) -> None:
+        super().__init__(experts)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, expert: int) -> Tensor:
+        """Apply one expert to states (tokens, width)."""
+        y = self[expert](x)
+        return F.dropout(y, self.dropout) if self.training else y * (1.0 - self.dropout)
+
+
 def parts_without_experts(module: nn.Module) -> Iterator[nn.Module]:
     """Yield a module and its parts, without lists of experts, which can hold tens of thousands."""
     yield module

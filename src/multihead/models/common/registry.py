@@ -236,6 +236,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "nanochat": Entry("nanochat", "NanoChat"),
     "nemotron": Entry("nemotron", "Nemotron"),
     "nemotron_h": Entry("nemotron_h", "NemotronH"),
+    "nllb-moe": Entry("nllb_moe", "NllbMoe"),
     "nomic_bert": Entry("nomic_bert", "NomicBert", layouts=(("gguf", "nomic-bert"),)),
     "nomic_bert_moe": Entry("nomic_moe", "NomicBertMoe"),
     "nystromformer": Entry("nystromformer", "Nystromformer"),
