@@ -102,6 +102,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "dpr": Entry("dpr", "DPR"),
     "doge": Entry("doge", "Doge"),
     "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
+    "Dream": Entry("llada", "Dream", "DREAM", others=(("DreamModel", "ForCausalLM"), ("DreamBaseModel", "Model"))),
     "electra": Entry("electra", "Electra"),
     "embedding_gemma2_text": Entry(
         "embedding_gemma2",
@@ -196,6 +197,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "lfm2_moe": Entry("lfm2", "Lfm2Moe", "MOE"),
     "lfm3": Entry("lfm2", "Lfm3", "LFM3"),
     "lilt": Entry("layoutlm", "Lilt", "LILT"),
+    "llada": Entry("llada", "LLaDA", "LLADA", others=(("LLaDAModelLM", "ForMaskedLM"),)),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
     "llama4_text": Entry("llama4", "Llama4", others=(("Llama4TextConfig", "Config"), ("Llama4TextModel", "Model"))),
     "longcat_flash": Entry("longcat_flash", "LongcatFlash"),
