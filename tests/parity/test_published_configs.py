@@ -20,8 +20,11 @@ FIRST_NAMES = {"RefinedWebModel": "falcon", "kimi_k2": "deepseek_v3"}  # which t
 TABLES = {"roformer", "pegasus", "marian", "wmt19-en-ru"}  # the reference counts its computed positions as parameters
 # Buffers that are parameters here.
 BUFFERS = ("e_score_correction_bias", "layer_scalar", "expert_bias", "act_fn.beta", "act_fn.eps", "tid2eid")
-# Tens of thousands of modules otherwise.
-MANY_EXPERTS, FEW_LAYERS = ("deepseek_v3", "deepseek_v4", "hy_v4", "kimi_k2", "longcat_flash", "minimax_m2"), 8
+FEW_LAYERS = 8  # of models with tens of thousands of modules
+MANY_EXPERTS = (
+    "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots1", "glm-5", "glm4_moe", "hy_v4", "kimi_k2", "longcat_flash",
+    "minimax_m2", "qwen3_next", "solar_open",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
