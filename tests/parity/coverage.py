@@ -59,7 +59,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
         """
         cosmos3_edge ernie4_5_vl_moe glm5_next
         inkling2 inkling_mm_model kosmos-2 kosmos-2.5
-        mistral_large4 molmo2 muse_glimmer muse_spark unlimited_ocr
+        mistral_large4 molmo2 muse_spark unlimited_ocr
         """.split(),
         LATER,
     ),

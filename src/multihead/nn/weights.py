@@ -101,6 +101,21 @@ class ScaledEmbedding(Embedding):
         return super().forward(ids) * self.factor
 
 
+class NormedEmbedding(Embedding):
+    """Embedding whose vectors are normed (Muse Glimmer); vectors that a caller gives are not.
+
+    Args:
+        norm: a module without parameters.
+    """
+
+    def __init__(self, count: int, width: int, norm: nn.Module) -> None:
+        super().__init__(count, width)
+        self.norm = norm
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.norm(super().forward(ids))  # (tokens, width)
+
+
 def round_like(weight: torch.Tensor, number: float) -> float:
     """Round a number to the precision of a tensor."""
     return float(torch.tensor(number, dtype=weight.dtype, device="cpu"))

@@ -234,6 +234,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "mpnet": Entry("mpnet", "MPNet"),
     "mpt": Entry("mpt", "Mpt"),
     "mt5": Entry("mt5", "MT5"),
+    "muse_glimmer_text": Entry("muse_glimmer", "MuseGlimmerText"),
     "mvp": Entry("mvp", "Mvp"),
     "nanochat": Entry("nanochat", "NanoChat"),
     "nemotron": Entry("nemotron", "Nemotron"),

@@ -247,6 +247,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         classes=(("MllamaForCausalLM", "AutoModelForCausalLM"),),
     ),
     "moss_transcribe_diarize": Wrapper("MossTranscribeDiarize", "qwen3", SPEECH, {"audio_token_id": 151671}, True),
+    "muse_glimmer": Wrapper(
+        "MuseGlimmer",
+        "muse_glimmer_text",
+        ("vision_tower", "vision_adapter", "vision_projection"),
+        {"image_token_id": 200092, "video_token_id": 200091},
+        None,
+    ),
     "nemotron_h_omni": Wrapper(
         "NemotronH_Omni_Reasoning_V3",
         "nemotron_h",

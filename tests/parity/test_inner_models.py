@@ -1,6 +1,8 @@
-"""Step 3.7 Flash: the reference has its language model inside the whole alone, so it is compared there."""
+"""Language models that the reference has inside a whole alone (Step 3.7, Muse Glimmer), compared there."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import multihead
 from .multimodal import Whole, difference
 
 KINDS = ["full_attention", "sliding_attention", "full_attention"]
-TEXT = {
+STEP = {
     "num_sliding_attention_heads": 6, "layer_types": KINDS, "sliding_window": 4, "n_routed_experts": 4,
     "num_experts_per_tok": 2, "moe_intermediate_size": 16, "share_expert_dim": 20, "moe_router_scaling_factor": 1.5,
     "mlp_layer_types": ["dense", "sparse", "sparse"], "swiglu_limits": [0, 0.4, 0],
@@ -21,11 +23,20 @@ TEXT = {
         "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
     },
 }  # fmt: skip
+MUSE = {
+    "layer_types": KINDS, "sliding_window": 4, "layer_rope_theta": [500.0, 500.0, 0], "attention_bias": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "qk_scale_factor": 2.5,
+    "output_multiplier": 0.4, "final_logit_softcapping": 3.0, "post_norm_eps": 0.01,
+}  # fmt: skip
+WHOLES = {
+    "step3p7": Whole("step3p7", text=STEP),
+    "muse_glimmer": Whole("muse_glimmer", text=MUSE, vision={"layer_types": ["full_attention"]}),
+}
 
 
-@pytest.fixture(scope="module")
-def whole():
-    model = Whole("step3p7", text=TEXT).model()
+@pytest.fixture(scope="module", params=WHOLES)
+def whole(request):
+    model = WHOLES[request.param].model()
     for name, buffer in model.named_buffers():
         if name.endswith("e_score_correction_bias"):
             buffer.normal_(0.0, 0.3)
@@ -37,40 +48,42 @@ def ids():
     return torch.randint(1, 98, (2, 9), generator=torch.Generator().manual_seed(0))
 
 
+def half(folder: Any) -> Any:
+    return multihead.AutoModelForCausalLM.from_pretrained(folder)
+
+
 @torch.no_grad()
 def test_the_text_half_equals_the_whole_model_on_text(whole, ids, tmp_path):
-    """With the authors' names, which the reference saves, with those of its modules, and as we save it."""
+    """With the names that the reference saves, with those of its modules, and as we save it."""
     expected = whole(input_ids=ids).logits
     whole.save_pretrained(tmp_path)
-    stored = set(load_file(tmp_path / "model.safetensors"))
-    half = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert difference(half(input_ids=ids).logits, expected) < 3e-6
-    half.save_pretrained(tmp_path / "text")
-    assert set(load_file(tmp_path / "text" / "model.safetensors")) == {n for n in stored if not n.startswith("vi")}
-    again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path / "text")
-    assert difference(again(input_ids=ids).logits, expected) < 3e-6
+    model = half(tmp_path)
+    assert difference(model(input_ids=ids).logits, expected) < 3e-6
+    model.save_pretrained(tmp_path / "text")
+    own = {n.replace("language_model.", "") for n in load_file(tmp_path / "model.safetensors") if "vi" not in n[:9]}
+    assert set(load_file(tmp_path / "text" / "model.safetensors")) == own
+    assert difference(half(tmp_path / "text")(input_ids=ids).logits, expected) < 3e-6
     modules = {name: x.clone().contiguous() for name, x in whole.state_dict().items()}
     save_file(modules, tmp_path / "model.safetensors")
-    own = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert difference(own(input_ids=ids).logits, expected) < 3e-6
+    assert difference(half(tmp_path)(input_ids=ids).logits, expected) < 3e-6
 
 
 @torch.no_grad()
 def test_pieces_and_texts_equal_the_whole_models(whole, ids, tmp_path):
     whole.save_pretrained(tmp_path)
-    half, memory, parts = multihead.AutoModelForCausalLM.from_pretrained(tmp_path), None, []
+    model, memory, parts = half(tmp_path), None, []
     for piece in ids.split([4, 1, 4], 1):
-        out = half(input_ids=piece, past_key_values=memory, use_cache=True)
+        out = model(input_ids=piece, past_key_values=memory, use_cache=True)
         memory = out.past_key_values
         parts.append(out.logits)
     assert difference(torch.cat(parts, 1), whole(input_ids=ids).logits) < 3e-6
     options = {"max_new_tokens": 8, "do_sample": False}
     expected = whole.generate(input_ids=ids, attention_mask=torch.ones_like(ids), eos_token_id=[], **options)
-    assert half.generate(input_ids=ids, eos_token_id=None, **options).tolist() == expected.tolist()
+    assert model.generate(input_ids=ids, eos_token_id=None, **options).tolist() == expected.tolist()
 
 
 def test_the_authors_entries_are_read():
-    """Lists that count the layers for later words, and a rotary base for each layer."""
+    """Lists of Step that count the layers for later words, and a rotary base for each layer."""
     given = {
         "num_hidden_layers": 2, "layer_types": [*KINDS[:2], "full_attention"], "num_nextn_predict_layers": 1,
         "rope_theta": [5e6, 1e4, 5e6], "partial_rotary_factors": [0.5, 1.0, 0.5], "moe_layers_enum": "1,2",
@@ -83,3 +96,8 @@ def test_the_authors_entries_are_read():
     }
     assert config.mlp_layer_types == ["dense", "sparse"]
     assert [config.heads(i) for i in range(2)] == [64, 96]
+
+
+def test_another_rotary_base_of_a_layer_is_refused():
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="layer_rope_theta"):
+        multihead.AutoConfig.for_model("muse_glimmer_text", num_hidden_layers=2, layer_rope_theta=[0, 77.0])
