@@ -17,6 +17,9 @@ from typing import Any
 
 from multihead.machine_facts import processor
 
+# An installed package has its modules compiled; with this setting, processes would compile those of a checkout anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "multihead")
 
 

@@ -242,7 +242,10 @@ def summary(found: Mapping[str, Mapping[int, Sequence[LoadResult]]]) -> dict[str
 
 
 def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Compare tokens a second over HTTP, in streams and whole, with those of the engine alone, in turns."""
+    """Compare tokens a second over HTTP, in streams and whole, with those of the engine alone, in turns.
+
+    The client computes on the same cores. Processor seconds a token tell what the server itself adds to its engine.
+    """
     from multihead.generation.generate import generate_tokens
     from multihead.pipelines.pipeline import pipeline
 
@@ -254,29 +257,45 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, running(peer, Path(name)) as base:
         for level in arguments.levels:
             rates: tuple[list[float], list[float], list[float]] = [], [], []
+            own, served = list[float](), list[float]()  # processor seconds a token
             for turn in range(arguments.runs + 1):
                 chats = prompts.take(4 * level)
                 time.sleep(arguments.pause)
-                begin = time.perf_counter()
+                begin, used = time.perf_counter(), time.process_time()
                 tokens = generate_tokens(pipe.model, [pipe.chat_ids(chat) for chat in chats], config, together=level)
-                alone = sum(map(len, tokens)) / (time.perf_counter() - begin)
+                count = sum(map(len, tokens))
+                alone, used = count / (time.perf_counter() - begin), time.process_time() - used
                 time.sleep(arguments.pause)
-                over = asyncio.run(run_chats(base, [chat_body(peer, chat) for chat in chats], level)).rate
+                before = processor_seconds(base)
+                result = asyncio.run(run_chats(base, [chat_body(peer, chat) for chat in chats], level))
+                over, after = result.rate, processor_seconds(base)
                 time.sleep(arguments.pause)
                 bodies = [chat_body(peer, chat) for chat in prompts.take(len(chats))]  # the server knows the others
                 whole = asyncio.run(run_whole_chats(base, bodies, level))
                 if turn:  # the first one warms all
                     for rate, found in zip(rates, (alone, over, whole), strict=True):
                         rate.append(found)
+                    own.append(used / count)
+                    served.append((after - before) / result.tokens)
             medians = [statistics.median(each) for each in rates]
             streamed, unstreamed = (statistics.median(map(truediv, each, rates[0])) for each in rates[1:])
             print(f"{level:3} chats: engine alone {medians[0]:.1f}, server {medians[1]:.1f} tokens/s: {streamed:.3f}; "
                   f"answers as a whole {medians[2]:.1f}: {unstreamed:.3f}", flush=True)  # fmt: skip
+            processor = statistics.median(map(truediv, own, served))
+            print(f"          processor time a token: engine alone {1e3 * statistics.median(own):.2f} ms, server "
+                  f"{1e3 * statistics.median(served):.2f} ms: {processor:.3f}", flush=True)  # fmt: skip
             out[str(level)] = {
                 "engine": medians[0], "server": medians[1], "ratio": streamed, "whole": medians[2],
-                "ratio of whole": unstreamed,
+                "ratio of whole": unstreamed, "ratio of processor time": processor,
             }  # fmt: skip
     return out
+
+
+def processor_seconds(base: str) -> float:
+    """Return the processor time that a server of ours has used."""
+    with urllib.request.urlopen(base + "/metrics", timeout=60) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("process_cpu_seconds_total "))
 
 
 def embedding_peers(arguments: argparse.Namespace) -> list[Peer]:
@@ -323,6 +342,8 @@ def measure_start(arguments: argparse.Namespace) -> dict[str, Any]:
     peer = Peer("multihead", command, "smollm2", "/ready")
     rows: list[tuple[float, float, float, float]] = []
     with tempfile.TemporaryDirectory() as name:
+        with running(peer, Path(name)):  # writes the compiled modules
+            pass
         for _ in range(arguments.runs):
             begin, before = time.perf_counter(), child_seconds()
             subprocess.run([sys.executable, "-c", "import torch"], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ if not torch.cuda.is_available():  # said before anything imports Triton
 import transformers
 
 from tests.tokenizers import folders
+
+# Processes that tests start would else compile the whole package each time, which takes as long as their work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # else each one's threads wait for the other's
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))

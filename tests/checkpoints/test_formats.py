@@ -188,7 +188,10 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", blocks.BLOCK_TYPES)
-def test_blocks_expand_to_what_the_gguf_package_says(kind):
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
+def test_blocks_expand_to_what_the_gguf_package_says(kind, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(block_tensor.native, "library", lambda: None)
     number = reference.GGMLQuantizationType[kind]
     size, width = reference.GGML_QUANT_SIZES[number]
     random = numpy.random.default_rng(0).integers(0, 256, (64, width), dtype=numpy.uint8)
@@ -214,6 +217,7 @@ def test_expanding_in_pieces_changes_nothing(monkeypatch):
     held = torch.randint(0, 256, (50, 40), dtype=torch.uint8)
     held[:, 1::20], held[:, 3::20] = 40, 40
     tensor = block_tensor.BlockTensor(held, blocks.BLOCK_TYPES["Q4_1"])
+    monkeypatch.setattr(block_tensor.native, "library", lambda: None)
     whole, parts = tensor.numbers(), tensor.matrix()
     monkeypatch.setattr(block_tensor, "BYTES", 20 * 7)
     assert torch.equal(tensor.numbers(), whole)
@@ -287,6 +291,13 @@ def test_a_gguf_file_that_lies_is_refused_with_the_place(tmp_path, change):
     path = files.gguf(tmp_path / "model.gguf", given_.pop("metadata"), given_.pop("tensors"), **given_)
     with pytest.raises(CorruptFile, match=r"model\.gguf.*at byte"):
         open_checkpoint(path)
+
+
+def test_a_gguf_file_that_has_changed_is_read_again(tmp_path):
+    path = tmp_path / "model.gguf"
+    for words in (b"one", b"other"):
+        files.gguf(path, {**METADATA, "a.text": (8, files.gguf_string(words.decode()))}, GGUF_TENSORS)
+        assert gguf.read(path).metadata["a.text"] == words.decode()
 
 
 def test_a_block_type_that_is_not_read_is_refused_by_name(tmp_path):

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multihead.checkpoints.gguf_blocks import BLOCK_TYPES
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.activations import ACTIVATIONS
 from multihead.kernels.cpu import native
 from multihead.kernels.cpu.attention import decode, prefill
 from multihead.kernels.cpu.backend import CpuBackend, SeededDropout, rotate
 from multihead.kernels.quantization.base import PackedWeight, format_of, pack
+from multihead.kernels.quantization.block_tensor import BlockTensor
 from multihead.kernels.quantization.panels import GROUP
 from multihead.kernels.quantization.registry import FORMATS
 from multihead.kernels.ragged import AttentionMask, SequenceLayout
@@ -289,3 +291,19 @@ def test_adam_on_rows_is_torchs_on_those_rows(level, width):
     CpuBackend().adam_rows(table, first, second, gradient, rows, 9.0, {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6})
     for x, expected in zip((table, first, second), wanted, strict=True):
         close(x, expected, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", BLOCK_TYPES)
+def test_blocks_of_files_become_the_same_numbers_as_in_torch(level, kind, dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    row = BLOCK_TYPES[kind]
+    # all bytes, so that codes and scales have every value, infinite ones and NaN too
+    stored = torch.randint(0, 256, (2, 3, 5 * row.size), dtype=torch.uint8, generator=generator)
+    got = BlockTensor(stored, row).numbers(dtype)
+    assert got.shape == (2, 3, 5 * row.length)
+    assert got.dtype == dtype
+    monkeypatch.setattr(native, "library", lambda: None)
+    expected = BlockTensor(stored, row).numbers(dtype)
+    assert torch.equal(got.isnan(), expected.isnan())
+    assert torch.equal(got.nan_to_num(), expected.nan_to_num())

@@ -6,9 +6,11 @@ This module loads no torch, so a tokenizer can be built from a file without it.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ class Container:
 class LazyMetadata(Mapping[str, Any]):
     """Metadata of a file, decoded on first use: vocabularies are long."""
 
-    def __init__(self, reader: Reader, places: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, reader: Reader, places: Mapping[str, tuple[int, int]]) -> None:
         self._reader, self._places, self._values = reader, places, dict[str, Any]()
 
     def __getitem__(self, key: str) -> Any:
@@ -226,30 +228,41 @@ def read(path: Path) -> Container:
     except ValueError as error:
         raise CorruptFile(f"{path} is empty. Get it again.") from error
     with read_errors(path):
-        return _read_container(path, buffer)
+        state = os.stat(path)
+        header = _read_header(path, state.st_ino, state.st_size, state.st_mtime_ns)
+        return Container(path, LazyMetadata(Reader(buffer, path), header.places), header.tensors, buffer)
 
 
-def _read_container(path: Path, buffer: mmap.mmap) -> Container:
-    """Read the header, the metadata's offsets and the tensor table of a mapped file."""
-    reader = Reader(buffer, path)
-    if buffer[:4] != MAGIC:
-        raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")
-    reader.take(4)
-    version, count, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
-    if version not in (2, 3):
-        raise reader.fail(f"version {version}; versions 2 and 3 are read")
-    reader.fits(count, 24)
-    reader.fits(entries, 12)
-    places: dict[str, tuple[int, int]] = {}
-    for _ in range(entries):
-        key, kind = reader.string(), reader.number("I")
-        places[key] = (kind, reader.place)
-        reader.skip(kind)
-    metadata = LazyMetadata(reader, places)
-    alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-        raise reader.fail(f"general.alignment is {alignment!r}")
-    return Container(path, metadata, read_tensor_table(reader, count, alignment), buffer)
+@dataclass(frozen=True)
+class Header:
+    """Places of a file's metadata, with their types, and its tensors."""
+
+    places: Mapping[str, tuple[int, int]]
+    tensors: Mapping[str, TensorInfo]
+
+
+@lru_cache(maxsize=8)  # one load opens a file for its config, its tokenizer, and its weights
+def _read_header(path: Path, *state: int) -> Header:
+    """Read and check the header, the metadata's offsets and the tensor table. `state`: changes with the file."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+        reader = Reader(buffer, path)
+        if buffer[:4] != MAGIC:
+            raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")
+        reader.take(4)
+        version, count, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
+        if version not in (2, 3):
+            raise reader.fail(f"version {version}; versions 2 and 3 are read")
+        reader.fits(count, 24)
+        reader.fits(entries, 12)
+        places: dict[str, tuple[int, int]] = {}
+        for _ in range(entries):
+            key, kind = reader.string(), reader.number("I")
+            places[key] = (kind, reader.place)
+            reader.skip(kind)
+        alignment = LazyMetadata(reader, places).get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+            raise reader.fail(f"general.alignment is {alignment!r}")
+        return Header(places, read_tensor_table(reader, count, alignment))
 
 
 def read_tensor_table(reader: Reader, count: int, alignment: int) -> dict[str, TensorInfo]:

@@ -20,7 +20,8 @@ class GgmlBlock(BlockType):
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__
-        cls.length, cls.size = BY_NAME[cls.name].length, BY_NAME[cls.name].size
+        row = BY_NAME[cls.name]
+        cls.length, cls.size, cls.number = row.length, row.size, row.number
 
 
 def half(blocks: Tensor, begin: int) -> Tensor:

@@ -272,3 +272,6 @@ EXPORT void mh_adam_rows(const AdamRows* a, int threads) { level->adam_rows(*a, 
 EXPORT void mh_convolution_step(const ConvolutionStep* g, int threads) { level->convolution_step(*g, fork_join_team(threads)); }
 
 EXPORT void mh_mamba_step(const MambaStep* m, int threads) { level->mamba_step(*m, fork_join_team(threads)); }
+
+// 1, or 0 for a type that is not known here.
+EXPORT int mh_dequantize(const DequantizeCall* d, int threads) { return level->dequantize(*d, fork_join_team(threads)); }

@@ -1,5 +1,6 @@
 // One level of instructions; compiled once for each, with its flags and -DLEVEL=its name.
 #include "best.h"
+#include "blocks.h"
 #include "delta.h"
 #include "mix.h"
 #include "state_space.h"
@@ -12,4 +13,4 @@
 #define TEXT(name) TEXT_(name)
 
 extern const Level NAMED(LEVEL);
-const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode_attention, rotate, norm, prefill_attention, run_stack, top_k, dropout, adam_rows, decode_loop, delta_step, convolution_step, mamba_step};
+const Level NAMED(LEVEL) = {TEXT(LEVEL), product, decode_attention, rotate, norm, prefill_attention, run_stack, top_k, dropout, adam_rows, decode_loop, delta_step, convolution_step, mamba_step, dequantize};

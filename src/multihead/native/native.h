@@ -240,6 +240,14 @@ struct MambaStep {
     int32_t act, after;       // vectors.h: Activation; after: the gate multiplies what is normed
 };
 
+// Blocks of a quantized file in plain numbers.
+struct DequantizeCall {
+    const void* blocks;  // (count, bytes of a block)
+    void* out;           // (count, weights of a block)
+    int64_t count;
+    int32_t number, type;  // number: of the block's type in a GGUF file; type: of `out`, 0 float32, 1 bfloat16
+};
+
 struct Team {
     void (*run)(void (*work)(void*, int), void* arg, int parts);  // `work(arg, part)` for parts 0 to parts - 1
     int parts;
@@ -261,6 +269,7 @@ struct Level {
     void (*delta_step)(const DeltaStep&, const Team&);
     void (*convolution_step)(const ConvolutionStep&, const Team&);
     void (*mamba_step)(const MambaStep&, const Team&);
+    int (*dequantize)(const DequantizeCall&, const Team&);
 };
 
 // Functions that Python calls, defined in `entry.cpp`. `threads`: the largest number of threads.
@@ -282,3 +291,4 @@ EXPORT void mh_delta_step(const DeltaStep* d, int threads);
 EXPORT void mh_adam_rows(const AdamRows* a, int threads);
 EXPORT void mh_convolution_step(const ConvolutionStep* g, int threads);
 EXPORT void mh_mamba_step(const MambaStep* m, int threads);
+EXPORT int mh_dequantize(const DequantizeCall* d, int threads);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import time
@@ -53,7 +54,15 @@ def begin_load(settings: ServerSettings) -> EarlyLoad | None:
     from .models.served_model import ServedModel
 
     take_turns()
+    gc.disable()  # imports and a load make a million objects that stay, and each collection would look at all of them
     pool = ThreadPoolExecutor(1, thread_name_prefix="multihead-load")
     future = pool.submit(ServedModel.load, first, settings)
+    future.add_done_callback(lambda _: collect_garbage())
     pool.shutdown(wait=False)
     return EarlyLoad(first, future)
+
+
+def collect_garbage() -> None:
+    """Let Python collect garbage again, but never look at the objects that are there, which would delay answers."""
+    gc.freeze()
+    gc.enable()

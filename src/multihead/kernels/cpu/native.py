@@ -39,11 +39,12 @@ INTERFACE, HEADER_FAULT = _interface()
 STRUCTS = (
     "Weight", "DecodeAttention", "PrefillAttention", "DeltaStep", "ExpertsStep", "LayerCall", "StackCall",
     "CacheWindow", "RotaryAngles", "DecodeLoop", "Rotation", "NormCall", "TopK", "DropoutCall", "AdamRows",
-    "Convolution", "ConvolutionStep", "MambaStep",
+    "Convolution", "ConvolutionStep", "MambaStep", "DequantizeCall",
 )  # fmt: skip
 (
     Weight, DecodeAttention, PrefillAttention, DeltaStep, ExpertsStep, LayerCall, StackCall, CacheWindow, RotaryAngles,
     DecodeLoop, Rotation, NormCall, TopK, DropoutCall, AdamRows, Convolution, ConvolutionStep, MambaStep,
+    DequantizeCall,
 ) = (INTERFACE.structs.get(name, ctypes.Structure) for name in STRUCTS)  # fmt: skip
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from ctypes import byref
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
+
+from ..cpu import native
 
 BYTES = 1 << 18  # of blocks that are decoded at once, so that intermediates stay in the processor's cache
 
@@ -30,6 +33,7 @@ class BlockType(ABC):
 
     Attributes:
         name: as files name the type. length: weights of a block. size: bytes of a block.
+        number: of the type in GGUF files, by which `native/blocks.h` knows it; -1 for none.
         format: the narrowest of `registry.FORMATS` that holds such weights, or comes near them.
         exact: True if that format has the very same codes, so that a product can keep them.
     """
@@ -37,6 +41,7 @@ class BlockType(ABC):
     name: ClassVar[str]
     length: ClassVar[int]
     size: ClassVar[int]
+    number: ClassVar[int] = -1
     format: ClassVar[str]
     exact: ClassVar[bool]
 
@@ -100,6 +105,8 @@ class BlockTensor(Tensor):
     def numbers(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the tensor dequantized."""
         out, begin = torch.empty(self.numel() // self.block_type.length, self.block_type.length, dtype=dtype), 0
+        if self._decode_natively(out):
+            return out.view(self.shape)
         for part in self._pieces():
             codes, scales, minima = self.block_type.decode(part)
             assert scales is not None
@@ -109,6 +116,17 @@ class BlockTensor(Tensor):
             out[begin : begin + len(part)] = groups.flatten(1)  # (blocks, length)
             begin += len(part)
         return out.view(self.shape)
+
+    def _decode_natively(self, out: Tensor) -> bool:
+        """Fill `out` (blocks, length) by the C++ kernels; False where they do not know the type."""
+        library, blocks = native.library(), self.blocks.contiguous()
+        if library is None or not blocks.is_cpu or out.dtype not in native.TYPES or self.block_type.number < 0:
+            return False
+        call = native.DequantizeCall(
+            blocks=blocks.data_ptr(), out=out.data_ptr(), count=len(out), number=self.block_type.number,
+            type=native.TYPES[out.dtype],
+        )  # fmt: skip
+        return bool(library.mh_dequantize(byref(call), torch.get_num_threads()))
 
     def _pieces(self) -> Iterator[Tensor]:
         """Yield all blocks, some at a time: (count, size)."""
