@@ -26,7 +26,7 @@ KERNEL = (
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        beam cpmant dots3_note dots3_note_text
+        cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
         molmo2_text neomme phi4_multimodal
         t5gemma2 ultravbert zaya

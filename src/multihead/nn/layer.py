@@ -108,6 +108,23 @@ class WeightedResidual(NormedResidual):
         return normed * self.keep + self.step(normed, *args) * self.scale
 
 
+class DepthResidual(Residual):
+    """Residual block whose sum keeps its variance: sqrt((n - 1) / n) * x + out(step(before(x))) / sqrt(n) (Beam).
+
+    Args:
+        number: of the sum, counted from the embeddings, which are the first.
+    """
+
+    def __init__(self, step: nn.Module, number: int, **options: Any) -> None:
+        super().__init__(step, **options)
+        self.number = number
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        new = self.out(self.step(self.before(x), *args))  # (tokens, width)
+        return new * self.number**-0.5 + x * ((self.number - 1) / self.number) ** 0.5
+
+
 class Layer(nn.Module):
     """Self-attention (or another mixer), then feed-forward."""
 

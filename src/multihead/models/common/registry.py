@@ -51,6 +51,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "bailing_hybrid": Entry("bailing_hybrid", "BailingHybrid"),
     "bamba": Entry("bamba", "Bamba"),
     "bart": Entry("bart", "Bart"),
+    "beam": Entry("beam", "Beam"),
     "bert": Entry("bert", "Bert", layouts=(("gguf", "bert"),)),
     "bert-generation": Entry(
         "bert_generation",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
@@ -34,3 +34,21 @@ class OutputGateAttention(Attention):
         gates = F.softplus(scores.float()).to(heads.dtype) if self.soft else torch.sigmoid(scores)
         gates = gates[..., None] if self.by_head else self._split(gates)
         return self.out((heads * gates).flatten(1))
+
+
+class BiasedGateAttention(OutputGateAttention):
+    """Self-attention whose head outputs are multiplied by sigmoids, with a bias of each head (Beam)."""
+
+    def __init__(self, width: int, heads: int, *, head_width: int, **options: Any) -> None:
+        super().__init__(width, heads, head_width=head_width, by_head=False, soft=False, **options)
+        self.gate_bias = nn.Parameter(torch.empty(heads))  # (heads,)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to no bias."""
+        parameter.zero_()
+
+    def forward(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        """Map hidden states (tokens, width) to (tokens, width)."""
+        heads = self._heads(x, context, memory)  # (tokens, heads, head width)
+        gates = self._split(self.gate(x)) + self.gate_bias[:, None]  # same shape
+        return self.out((heads * torch.sigmoid(gates)).flatten(1))

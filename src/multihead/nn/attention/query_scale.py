@@ -35,3 +35,15 @@ class PositionScale(nn.Module):
     def _factors(self, positions: Tensor) -> Tensor:
         steps = torch.floor((positions.float() + self.shift) / self.length)  # (tokens,), 0 within the first length
         return (1.0 + self.weight * torch.log1p(steps))[:, None, None]
+
+
+class PowerScale(PositionScale):
+    """Multiplies queries by a power of their positions: (1 + (position + 1) / length) ** weight (Beam)."""
+
+    @property
+    def begin(self) -> int:
+        """First position whose queries are changed."""
+        return 0
+
+    def _factors(self, positions: Tensor) -> Tensor:
+        return torch.exp(self.weight * torch.log1p((positions.float() + 1) / self.length))[:, None, None]
