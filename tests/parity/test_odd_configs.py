@@ -10,8 +10,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import multihead
+from multihead.models.common.registry import FAMILIES, parse_config
 
 from .test_families import close
 
@@ -311,3 +313,22 @@ def test_a_family_computes_no_file_of_one_derived_from_it(kind, config):
 def test_a_family_computes_a_file_of_one_that_is_built_alike():
     config = multihead.XLMRobertaConfig.read({**SMALL, "pad_token_id": 1})
     assert multihead.RobertaModel(config).config is config
+
+
+NO_DEFAULTS = ("dbrx", "deepseek_v2", "dots1", "encoder-decoder", "glm4_moe")  # which contradict themselves
+
+
+def test_ids_and_widths_of_new_weights_have_the_references_defaults():
+    found = {}
+    for kind in set(FAMILIES) & set(CONFIG_MAPPING) - set(NO_DEFAULTS):
+        theirs, mine = CONFIG_MAPPING[kind](), parse_config({"model_type": kind})
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"):
+            one, other = getattr(mine, name, None), getattr(theirs, name, None)
+            if one != other and (name != "initializer_range" or None not in (one, other)):
+                found[f"{kind}.{name}"] = one, other
+    assert not found
+
+
+def test_a_new_youtu_draws_its_weights():
+    model = multihead.AutoModelForCausalLM.from_config(multihead.YoutuConfig.read({**SMALL, "num_key_value_heads": 4}))
+    assert model.config.initializer_range == pytest.approx(2 / (5 * SMALL["hidden_size"]) ** 0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -30,7 +30,7 @@ class FunnelConfig(Config):
     inert = ("rel_attn_type", "max_position_embeddings", "type_vocab_size")
 
     vocab_size: Size = 30522
-    block_sizes: list[int] = (4, 4, 4)  # type: ignore[assignment]
+    block_sizes: list[int] = field(default_factory=lambda: [4, 4, 4])
     block_repeats: list[int] | None = None
     num_decoder_layers: Count = 2
     d_model: Size = 768

@@ -59,6 +59,7 @@ class HYV4Config(deepseek_sparse.DeepseekV32Config):
     gating_type: Literal["elementwise"] = "elementwise"
     mlp_bias: Literal[False] = False
     pad_token_id: int | None = 120002
+    initializer_range: float = 0.006
     bos_token_id: int | None = 120000
     eos_token_id: int | list[int] | None = 120025
 

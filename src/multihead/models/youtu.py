@@ -39,6 +39,11 @@ class YoutuConfig(llama.LlamaConfig):
     bos_token_id: int | None = 128000
     eos_token_id: int | list[int] | None = 128001
 
+    def check(self) -> None:
+        super().check()
+        if self.initializer_range is None:
+            self.initializer_range = 2.0 / (5.0 * self.hidden_size) ** 0.5
+
 
 def build(config: YoutuConfig) -> Stack:
     positions, scale = rotary_of(config, config.qk_rope_head_dim), score_scale(config)
