@@ -103,12 +103,26 @@ def test_values_are_the_longest_spans():
     assert values_of("no numbers") == []
 
 
+def test_a_question_reads_which_cells_answered_the_one_before_about_its_table(folder, monkeypatch):
+    ours = multihead.pipeline("table-question-answering", model=str(folder), dtype="float32")
+    seen: list[Any] = []
+    run = ours.model.run
+    monkeypatch.setattr(ours.model, "run", lambda texts, types: seen.extend(types) or run(texts, types))
+    other = {name: cells[:2] for name, cells in TABLE.items()}
+    items = [{"table": TABLE, "query": query} for query in QUERIES[:2]] + [{"table": other, "query": QUERIES[0]}]
+    first, *_ = ours(items, sequential=True)
+    marked = [{(t[2] - 1, t[1] - 1) for t in types if t[3]} for types in seen]
+    assert marked == [set(), set(first["coordinates"]), set()]
+    assert first["coordinates"]
+
+
 @pytest.mark.parametrize("sequential", [False, True])
 def test_answers_are_the_references(folder, sequential):
+    """The reference's batches hold one question, so that none has an earlier one."""
     theirs = transformers.pipeline("table-question-answering", model=str(folder))
     ours = multihead.pipeline("table-question-answering", model=str(folder), dtype="float32")
     expected = theirs(table=pandas.DataFrame(TABLE), query=QUERIES, sequential=sequential)
-    got = ours(table=TABLE, query=QUERIES, sequential=sequential)
+    got = [ours(table=TABLE, query=query, sequential=sequential) for query in QUERIES]
     assert [dict(each) for each in got] == expected
     assert ours(TABLE, QUERIES[0])["answer"] == theirs(pandas.DataFrame(TABLE), QUERIES[0])["answer"]
     assert any(each["cells"] for each in got)

@@ -139,8 +139,8 @@ TASKS: Mapping[str, Task] = {
         summary="Answers a question from a table.",
         accepts='`{"table", "query"}`',
         pipelines={
-            "TableQuestionAnswering": ModelPipeline("tables.chosen_cells.ChosenCells", "TAPAS"),
             "Seq2SeqLM": ModelPipeline("tables.pipeline.TableQuestionAnswering", "TAPEX"),
+            "TableQuestionAnswering": ModelPipeline("tables.chosen_cells.ChosenCells", "TAPAS"),
             "CausalLM": ModelPipeline("tables.pipeline.PromptedTableQuestionAnswering", "a language model"),
             "Model": ModelPipeline("tables.pipeline.EncodedTableQuestions", "a sentence encoder"),
         },

@@ -49,7 +49,7 @@ class ChosenCells(TableQuestionPipeline, ForwardPipeline):
             except MultiheadError as error:
                 found.append(error)
                 continue
-            found.append([ModelInput(encoded.ids, encoded.types)])
+            found.append([ModelInput(encoded.ids, encoded.types, (item.columns, item.rows))])
         return found
 
     def forward(self, inputs: Sequence[ModelInput], o: ChosenCellsOptions) -> list[Any]:
@@ -57,7 +57,7 @@ class ChosenCells(TableQuestionPipeline, ForwardPipeline):
             return super().forward(inputs, o)
         outputs: list[Any] = []
         for number, each in enumerate(inputs):
-            if number and isinstance(outputs[-1], Tensor):
+            if number and each.note == inputs[number - 1].note and isinstance(outputs[-1], Tensor):
                 chosen = set(cells_of(inputs[number - 1], outputs[-1], o.threshold))
                 for types in each.token_types or ():
                     types[EARLIER] = int((types[ROW] - 1, types[COLUMN] - 1) in chosen)  # type: ignore[index]
