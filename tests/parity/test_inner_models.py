@@ -28,6 +28,7 @@ MUSE = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "qk_scale_factor": 2.5,
     "output_multiplier": 0.4, "final_logit_softcapping": 3.0, "post_norm_eps": 0.01,
 }  # fmt: skip
+TOLERANCE = 2e-5  # of the largest magnitude, as in the parity rows
 WHOLES = {
     "step3p7": Whole("step3p7", text=STEP),
     "muse_glimmer": Whole("muse_glimmer", text=MUSE, vision={"layer_types": ["full_attention"]}),
@@ -58,14 +59,14 @@ def test_the_text_half_equals_the_whole_model_on_text(whole, ids, tmp_path):
     expected = whole(input_ids=ids).logits
     whole.save_pretrained(tmp_path)
     model = half(tmp_path)
-    assert difference(model(input_ids=ids).logits, expected) < 3e-6
+    assert difference(model(input_ids=ids).logits, expected) < TOLERANCE
     model.save_pretrained(tmp_path / "text")
     own = {n.replace("language_model.", "") for n in load_file(tmp_path / "model.safetensors") if "vi" not in n[:9]}
     assert set(load_file(tmp_path / "text" / "model.safetensors")) == own
-    assert difference(half(tmp_path / "text")(input_ids=ids).logits, expected) < 3e-6
+    assert difference(half(tmp_path / "text")(input_ids=ids).logits, expected) < TOLERANCE
     modules = {name: x.clone().contiguous() for name, x in whole.state_dict().items()}
     save_file(modules, tmp_path / "model.safetensors")
-    assert difference(half(tmp_path)(input_ids=ids).logits, expected) < 3e-6
+    assert difference(half(tmp_path)(input_ids=ids).logits, expected) < TOLERANCE
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def test_pieces_and_texts_equal_the_whole_models(whole, ids, tmp_path):
         out = model(input_ids=piece, past_key_values=memory, use_cache=True)
         memory = out.past_key_values
         parts.append(out.logits)
-    assert difference(torch.cat(parts, 1), whole(input_ids=ids).logits) < 3e-6
+    assert difference(torch.cat(parts, 1), whole(input_ids=ids).logits) < TOLERANCE
     options = {"max_new_tokens": 8, "do_sample": False}
     expected = whole.generate(input_ids=ids, attention_mask=torch.ones_like(ids), eos_token_id=[], **options)
     assert model.generate(input_ids=ids, eos_token_id=None, **options).tolist() == expected.tolist()
