@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -30,6 +31,7 @@ from .strided_weight import StridedWeight, same_layout
 
 CPU = torch.device("cpu")
 EXPERTS = (RoutedExperts, SwitchFeedForward)
+_described: WeakKeyDictionary[KVCacheManager, LayerSpec | None] = WeakKeyDictionary()  # by `refusal`, for the runner
 MAX_SECONDS = 0.05  # of one call, which makes fewer steps where they take long
 
 
@@ -76,10 +78,10 @@ class CpuDecodeRunner(EagerRunner):
                 known = type(part) in ROUTED and rule_fields(routes.rule, routes.count)
                 if isinstance(part, EXPERTS) and not known:
                     return f"layer {number} has a {type(part).__name__} that runs layer by layer"
-        for name, x in (*model.named_parameters(), *model.named_buffers()):
-            if not x.is_cpu:
-                return f"{name} is on {x.device}"
-        decoder = _decoder(model)
+        if not all(x.is_cpu for x in chain(model.parameters(), model.buffers())):
+            named = chain(model.named_parameters(), model.named_buffers())
+            return next(f"{name} is on {x.device}" for name, x in named if not x.is_cpu)
+        decoder = _described[store] = _decoder(model)
         if decoder is None or not decoder.complete:
             return undescribed_layer("backbone", model.backbone)
         if not _fits_head(model.head, model.dtype):
@@ -135,7 +137,7 @@ class CpuDecodeRunner(EagerRunner):
         return StepOutput(states, logits.float() if scale == 1.0 else (logits * scale).float(), argmax)
 
     def _compile(self) -> CpuDecodeStep:
-        decoder, head = _decoder(self.model), self.model.head
+        decoder, head = _described.pop(self.store, None) or _decoder(self.model), self.model.head
         assert decoder is not None
         scorer = head.packed or StridedWeight([head.table.weight], [head.bias])
         self._compiled = CpuDecodeStep(
