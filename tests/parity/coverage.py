@@ -28,7 +28,7 @@ REASONS: Mapping[str, str] = {
         """
         cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
-        molmo2_text neomme phi4_multimodal
+        molmo2_text neomme
         t5gemma2 ultravbert zaya
         """.split(),
         LATER,
@@ -57,7 +57,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     "diffusion_gemma": DENOISES,
     **dict.fromkeys(
         """
-        cosmos3_edge ernie4_5_vl_moe glm5_next
+        glm5_next
         inkling2 inkling_mm_model kosmos-2 kosmos-2.5
         mistral_large4 molmo2 muse_spark unlimited_ocr
         """.split(),

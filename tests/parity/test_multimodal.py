@@ -12,9 +12,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import multihead
-from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedOption
+from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedConfig, UnsupportedOption
 
-from .multimodal import TEXT, Whole, difference
+from .multimodal import TEXT, VISION, Whole, difference
 
 SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}}
 HALF_SECTIONS = {
@@ -60,10 +60,16 @@ M3 = {
     "index_n_heads": 2, "index_head_dim": 8, "index_block_size": 3, "index_topk_blocks": 2,
     "layer_types": ["full_attention", *["minimax_m3_sparse"] * 2], "mlp_layer_types": ["dense", "sparse", "sparse"],
 }  # fmt: skip
+ERNIE = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}, "moe_k": 2,
+    "moe_num_experts": 4, "moe_intermediate_size": [16, 12], "moe_num_shared_experts": 1,
+    "mlp_layer_types": ["dense", "sparse", "sparse"],
+}  # fmt: skip
 WHOLES = (
     Whole("aria", text={"moe_num_experts": 4, "moe_num_shared_experts": 1}, outer={"pad_token_id": 0}),
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
     Whole("cohere_compass", text={**WINDOWS, "rope_parameters": LAYERED, "logit_scale": 0.25}),
+    Whole("cosmos3_edge", text={**SECTIONS, "mlp_bias": True}),
     Whole("cosmos3_omni", text=SECTIONS),
     Whole("minicpm_ocr", text=DELTA, tolerance=2e-5),
     Whole("minicpmv4_6", text=DELTA, tolerance=2e-5),
@@ -75,6 +81,7 @@ WHOLES = (
     Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
     Whole("gemma4_unified", text={**WINDOWS, "global_head_dim": 12, "attention_k_eq_v": True}),
     Whole("glm4v", text=HALF_SECTIONS),
+    Whole("ernie4_5_vl_moe", text=ERNIE, outer={"tie_word_embeddings": False}),
     Whole("exaone4_5", text=WINDOWS),
     Whole("fuyu", text={"num_key_value_heads": None, "head_dim": None}, name="FuyuForCausalLM"),
     Whole("glm4v_moe", text={**HALF_SECTIONS, **DEEPSEEK}),
@@ -145,6 +152,59 @@ def test_the_text_half_equals_the_whole_model_on_text(whole: Whole, ids: torch.T
     assert type(again).__name__ == type(half).__name__
     with torch.no_grad():
         assert difference(again(input_ids=ids).logits, expected) < whole.tolerance
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+def test_phi_4_answers_texts_without_its_adapters(ids: torch.Tensor, tmp_path: Path):
+    """As the reference saves it, and as Microsoft's file wraps each matrix beside adapters of sight and speech."""
+    rope = {"rope_type": "longrope", "rope_theta": 300.0, "short_factor": [1.5] * 3, "long_factor": [4.0] * 3,
+            "partial_rotary_factor": 0.75}  # fmt: skip
+    towers = {
+        "vision_config": {**VISION, "crop_size": 16, "image_token_id": 98},
+        "audio_config": {"hidden_size": 16, "intermediate_size": 16, "num_blocks": 1, "num_attention_heads": 2,
+                         "ext_pw_out_channel": 16, "nemo_conv_channels": 16, "audio_token_id": 97},
+    }  # fmt: skip
+    sizes = {name: value for name, value in TEXT.items() if name != "head_dim"}
+    more = {"rope_parameters": rope, "original_max_position_embeddings": 6, "tie_word_embeddings": True}
+    config = transformers.Phi4MultimodalConfig(**sizes, **towers, **more)
+    torch.manual_seed(0)
+    model = transformers.Phi4MultimodalForCausalLM._from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0 if parameter.ndim > 1 else 0.5, 0.2)
+        expected = model(input_ids=ids).logits
+    model.save_pretrained(tmp_path)
+    entries = json.loads((tmp_path / "config.json").read_text())
+    stored = load_file(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        half = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert half.config.placeholder_token_ids == {"image_token_id": 98, "audio_token_id": 97}
+        assert difference(half(input_ids=ids).logits, expected) < 3e-6
+    tensors = {}
+    for name, x in stored.items():
+        stem = name.removesuffix(".weight")
+        wrapped = stem.endswith(("qkv_proj", "o_proj", "gate_up_proj", "down_proj")) and "extend" not in name
+        tensors[f"{stem}.base_layer.weight" if wrapped else name] = x
+        if wrapped:
+            tensors[f"{stem}.lora_A.speech.weight"], tensors[f"{stem}.lora_B.vision.weight"] = (
+                torch.ones(2, 2),
+                torch.ones(2),
+            )
+    save_file(tensors, tmp_path / "model.safetensors")
+    old = {name: value for name, value in entries.items() if name not in ("rope_parameters", "vision_config")}
+    kept = {name: value for name, value in rope.items() if name.endswith("factor") and name != "partial_rotary_factor"}
+    old |= {"model_type": "phi4mm", "rope_scaling": {"type": "longrope", **kept}, "rope_theta": 300.0,
+            "partial_rotary_factor": 0.75, "speech_lora": {"r": 2}, "vision_lora": {"r": 2}, "lm_head_bias": False,
+            "audio_processor": {"name": "cascades"}, "embd_layer": {"embedding_cls": "image_audio"},
+            "attention_bias": False, "mlp_bias": False, "full_attn_mod": 1, "interpolate_factor": 1}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    half = multihead.Phi4MMForCausalLM.from_pretrained(tmp_path)
+    assert half.config.unknown == ()
+    with torch.no_grad():
+        assert difference(half(input_ids=ids).logits, expected) < 3e-6
+    (tmp_path / "config.json").write_text(json.dumps({**old, "lm_head_bias": True}))
+    with pytest.raises(UnsupportedConfig, match="lm_head_bias"):
+        multihead.AutoConfig.from_pretrained(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ ODD = {  # whose default config cannot be built, or is of encoders
     "exaone4_5": "the reference needs the model_type of its text config",
     "fun_asr_nano": "its default sizes contradict each other",
     "glm4v_moe": "4096 channels are not shared evenly by its 96 heads",
+    "phi4_multimodal": "has no text config of its own",
     "qwen3_omni_moe": "2048 channels are not shared evenly by its 28 heads",
     "qwen3_omni_moe_thinker": "2048 channels are not shared evenly by its 28 heads",
 }

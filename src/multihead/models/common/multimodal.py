@@ -32,6 +32,8 @@ OTHERS = frozenset(
     (
         *("vision_start_token_id", "vision_end_token_id", "vision_token_id", "num_image_tokens"),
         *("image_size", "patch_size", "num_channels"),
+        *("embd_layer", "img_processor", "audio_processor", "speech_lora", "vision_lora", "interpolate_factor"),
+        "full_attn_mod",
     )
 )
 SUFFIXES = {"ForConditionalGeneration": "AutoModelForImageTextToText", "Model": "AutoModel"}
@@ -98,11 +100,18 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
     tied = wrapper.tied if tied is None else tied
     if wrapper.tied is not None or tied:
         text["tie_word_embeddings"] = tied
-    found = {k: v for k, v in {**wrapper.tokens, **outer}.items() if PLACEHOLDERS.match(k) and isinstance(v, int)}
+    ids = {**wrapper.tokens, **_tower_ids(outer, wrapper), **outer}
+    found = {k: v for k, v in ids.items() if PLACEHOLDERS.match(k) and isinstance(v, int)}
     text = {k: v for k, v in text.items() if k not in found}
     return TextHalf(
         kind, wrapper, text_kind, {**wrapper.usual, **text, **wrapper.fixed, "placeholder_token_ids": found}
     )
+
+
+def _tower_ids(outer: Mapping[str, Any], wrapper: Wrapper) -> Entries:
+    """Return the ids of placeholders that the configs of towers name, as Phi-4's do."""
+    towers = [outer.get(name) for name in ("vision_config", "audio_config")]
+    return {k: v for tower in towers if isinstance(tower, Mapping) for k, v in tower.items() if k in wrapper.tokens}
 
 
 def _is_outer(entry: str) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ...errors import UnsupportedConfig
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -143,6 +145,45 @@ def within_layers(entries: Entries, name: str) -> Iterable[tuple[str, Read | Non
     return () if found and int(found[1]) >= entries["num_hidden_layers"] else ((name, None),)
 
 
+def text_experts(entries: Entries) -> Entries:
+    """Return entries with the text's experts alone, for layers that have others for images (ERNIE 4.5)."""
+    entries = one_axis(entries)
+    layers = entries["num_hidden_layers"]
+    kinds = entries.pop("mlp_layer_types", None) or ["dense", *["sparse"] * (layers - 1)]
+    sparse = [i for i, kind in enumerate(kinds) if kind == "sparse"]
+    first, last = (sparse[0], sparse[-1]) if sparse else (layers, layers)
+    if len(kinds) != layers or len(sparse) not in (0, last - first + 1):
+        raise UnsupportedConfig(f"mlp_layer_types is {kinds}; the layers with experts must follow each other.")
+    width = entries["moe_intermediate_size"][0]
+    return {**entries, "moe_intermediate_size": width, "moe_layer_start_index": first, "moe_layer_end_index": last}
+
+
+def text_expert_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Take the text's experts and router out of the hub's names, which number them first, and the reference's."""
+    count = entries["moe_num_experts"]
+    numbered = re.search(r"\.mlp\.experts\.(\d+)\.", name)
+    if ".vision_moe." in name or name.endswith(".mlp.gate.weight_1") or (numbered and int(numbered[1]) >= count):
+        return ()
+    if name.endswith(".mlp.gate.weight"):  # (width, experts) in the hub's files
+        return ((name, lambda matrix: matrix.T),)
+    if name.endswith("e_score_correction_bias"):  # (2, experts) in the hub's files, (1, experts) in the reference's
+        return ((name.replace(".text_moe.", "."), lambda biases: biases[:1]),)
+    sizes = {"num_experts": count, "moe_intermediate_size": entries["moe_intermediate_size"][0]}
+    return stacked_expert_parts({**entries, **sizes}, name.replace(".text_moe.", "."))
+
+
+def numbered_matrices(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Rename the two matrices of a feed-forward step from those that the reference gives them (Cosmos 3 Edge)."""
+    return ((name.replace(".mlp.fc1.", ".mlp.up_proj.").replace(".mlp.fc2.", ".mlp.down_proj."), None),)
+
+
+def without_score_bias(entries: Entries) -> Entries:
+    """Return entries without the one that adds a bias to Phi-4's scores, which no file has."""
+    if entries.get("lm_head_bias"):
+        raise UnsupportedConfig("lm_head_bias is true; the scores of this family are computed without a bias.")
+    return {name: value for name, value in entries.items() if name != "lm_head_bias"}
+
+
 def theta(base: float) -> Entries:
     """Return the entry of a rotary base; entries of a file come before it."""
     return {"rope_theta": base}
@@ -261,8 +302,46 @@ PADDLE_OCR = {
     "tie_word_embeddings": True,
     **theta(500000.0),
 }
+COSMOS_EDGE = {
+    "vocab_size": 131072,
+    "hidden_size": 2048,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 11,
+    **theta(100000000.0),
+}
+ERNIE_VL = {
+    "num_hidden_layers": 28,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "moe_num_experts": 64,
+    "moe_intermediate_size": [1536, 512],
+}
+PHI4 = {
+    "vocab_size": 200064,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "bos_token_id": 199999,
+    "eos_token_id": [199999, 200020],
+    "pad_token_id": 199999,
+}
 EXPERTS = {"num_local_experts": "num_experts"}
 TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
+    "cosmos3_edge_text": TextType("arcee", COSMOS_EDGE, one_axis, numbered_matrices),
+    "ernie4_5_vl_moe_text": TextType(
+        "ernie4_5_moe",
+        ERNIE_VL,
+        text_experts,
+        text_expert_parts,
+        {"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
+    ),
     "glm4v_moe_text": TextType("glm4_moe", GLM4V_MOE, one_axis, stacked_expert_parts),
     "glm4v_text": TextType("glm4", GLM4V, one_axis_of_part),
     "glm_ocr_text": TextType("glm4", GLM_OCR, one_axis_of_part, within_layers),
@@ -271,6 +350,7 @@ TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
     "hunyuan_vl_text": TextType("hunyuan_v1_dense", {"tie_word_embeddings": True}, one_axis_of_hunyuan),
     "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
     "paddleocr_vl_text": TextType("llama", PADDLE_OCR, biases_of_all),
+    "phi4_multimodal_text": TextType("phi3", PHI4, without_score_bias),
     "qwen2_5_omni_text": TextType("qwen2", QWEN2_OMNI, one_axis),
     "qwen2_5_vl_text": TextType("qwen2", QWEN2_VL, one_axis),
     "qwen2_vl_text": TextType("qwen2", QWEN2_VL, one_axis),

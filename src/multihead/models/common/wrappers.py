@@ -89,6 +89,7 @@ COSMOS_NAMES = (  # a unified file has no prefixes, and names of attention as Di
     *NAMES,
     (r"^(layers|embed_tokens|norm)\.", r"model.\1."),
 )
+PHI4_TOKENS = {"image_token_id": 200010, "audio_token_id": 200011}
 GEMMA4_TOKENS = {"image_token_id": 258880, "video_token_id": 258884, "audio_token_id": 258881}
 
 
@@ -122,6 +123,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "cohere_compass": Wrapper(
         "CohereCompass", "cohere_compass_text", VISUAL, {"image_token_id": 255031, "video_token_id": 255032}
     ),
+    "cosmos3_edge": Wrapper(
+        "Cosmos3Edge",
+        "cosmos3_edge_text",
+        (*VISUAL, "projector", *COSMOS, r".*\.k_norm_und_for_gen"),
+        {"image_token_id": 19, "video_token_id": 18},
+        names=COSMOS_NAMES,
+    ),
     "cosmos3_omni": Wrapper("Cosmos3Omni", "qwen3_vl_text", (*VISUAL, *COSMOS), QWEN_VL, names=COSMOS_NAMES),
     "deepseek_ocr2": Wrapper(
         "DeepseekOcr2",
@@ -132,6 +140,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "embedding_gemma2": Wrapper("EmbeddingGemma2", "embedding_gemma2_text", GEMMA4, GEMMA4_TOKENS, None),
+    "ernie4_5_vl_moe": Wrapper(
+        "Ernie4_5_VLMoe",
+        "ernie4_5_vl_moe_text",
+        ("vision_tower", "vision_model", "resampler_model"),
+        {"image_token_id": 100295, "video_token_id": 103367},
+        True,
+    ),
     "exaone4_5": Wrapper("Exaone4_5_", "exaone4", (*VISUAL, "mtp"), {"image_token_id": 67, "video_token_id": 68}),
     "fast_vlm": Wrapper("FastVlm", "qwen2", TOWERS, {"image_token_index": 151646}, None),
     "fun_asr_nano": Wrapper("FunAsrNano", "qwen3", SPEECH, {"audio_token_id": 151646}, True),
@@ -281,6 +296,25 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     ),
     "perception_lm": Wrapper(
         "PerceptionLM", "llama", TOWERS, {"image_token_id": 128002, "video_token_id": 128003}, None
+    ),
+    "phi4_multimodal": Wrapper(
+        "Phi4Multimodal",
+        "phi4_multimodal_text",
+        ("embed_tokens_extend",),
+        PHI4_TOKENS,
+        None,
+        flat=True,
+        classes=(("Phi4MultimodalForCausalLM", "AutoModelForCausalLM"),),
+    ),
+    "phi4mm": Wrapper(  # the file's own code turns both adapters off where it reads text alone
+        "Phi4MM",
+        "phi4_multimodal_text",
+        ("embed_tokens_extend", r".*\.lora_[AB]"),
+        PHI4_TOKENS,
+        None,
+        flat=True,
+        names=((r"^(.+)\.base_layer\.", r"\1."),),
+        classes=(("Phi4MMForCausalLM", "AutoModelForCausalLM"),),
     ),
     "pp_chart2table": Wrapper("GotOcr2", "qwen2", TOWERS, {"image_token_index": 151859}, True),
     "qianfan_ocr": Wrapper(
