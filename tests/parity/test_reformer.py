@@ -34,3 +34,14 @@ def test_gradients_equal_those_of_the_reference_in_training(tmp_path, changes):
         loss.backward()
     found, known = ours.get_input_embeddings().weight.grad, theirs.get_input_embeddings().weight.grad
     assert float((found - known).abs().max() / known.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "end"), [("reformer", "ForMaskedLM"), ("reformer-decoder", "ModelWithLMHead")])
+def test_the_bare_model_is_read_from_files_of_each_head(tmp_path, name, end):
+    """A config allows one of two heads of words, and the other refuses it."""
+    theirs = reference(ROWS[name], end)
+    theirs.save_pretrained(tmp_path)
+    ours = multihead.AutoModel.from_pretrained(tmp_path).eval()
+    ids = torch.randint(1, 98, (2, 12))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).last_hidden_state, theirs.reformer(ids).last_hidden_state)

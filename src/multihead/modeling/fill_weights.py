@@ -155,13 +155,16 @@ def has_head(keys: KeyMap, stored: Mapping[str, Tensor]) -> bool:
 
 
 def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
-    """Return patterns of the tensors of other heads of the family."""
+    """Return patterns of the tensors of other heads of the family that the config allows."""
     patterns: list[str] = []
     family, config = model.architecture, model.config
     with empty_weights():
         for suffix, make in family.heads.items():
             if make is not None and suffix not in family.backbone_variants:
-                head = make(config, family.build(config))
+                try:
+                    head = make(config, family.build(config))
+                except UnsupportedConfig:  # of this head: no checkpoint of the config has it
+                    continue
                 patterns += KeyMap(head.rows, model.body_keys.prefix, ("",)).patterns()
     return patterns
 
