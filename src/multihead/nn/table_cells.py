@@ -119,14 +119,12 @@ class CellChoice(nn.Module):
         cells = (texts * self.rows + rows) * self.columns + columns  # (tokens,)
         x = self.dropout(hidden)
         shape = (count, self.rows, self.columns)
-        means, size = segment_mean(
-            (x @ self.cell + self.cell_bias) / self.temperature, cells, count * shape[1] * shape[2]
-        )
-        there = (size > 0).to(x.dtype).view(shape)
-        best = self._columns(
-            segment_mean(x @ self.column + self.column_bias, cells, size.numel())[0].view(shape), there
-        )
-        chosen = nn.functional.one_hot(best.argmax(-1), self.columns).to(x.dtype)  # (sequences, columns)
+        every = count * self.rows * self.columns
+        means, size = segment_mean(self._scores(x, self.cell, self.cell_bias) / self.temperature, cells, every)
+        there = (size > 0).float().view(shape)
+        ones = segment_mean(self._scores(x, self.column, self.column_bias), cells, every)[0]
+        best = self._columns(ones.view(shape), there)
+        chosen = nn.functional.one_hot(best.argmax(-1), self.columns).float()  # (sequences, columns)
         chosen[:, 0] = 0.0  # which is the question's
         means = means.view(shape)
         scores = means + EXCLUDED * (1.0 - there * chosen[:, None])  # (sequences, rows, columns)
@@ -140,6 +138,11 @@ class CellChoice(nn.Module):
             "columns": best,
             "cells": cells,
         }
+
+    @staticmethod
+    def _scores(x: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+        """Return scores of tokens in float32: half precision has one value for columns that are close."""
+        return x.float() @ table.float() + bias.float()
 
     def _columns(self, scores: Tensor, there: Tensor) -> Tensor:
         """Return scores of columns (sequences, columns): the means of their cells'."""
