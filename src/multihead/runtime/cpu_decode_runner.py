@@ -69,6 +69,8 @@ class CpuDecodeRunner(EagerRunner):
         if model.attend is not fused_attention:
             return 'its attention is set to "eager"'
         stack = getattr(model.backbone, "decoder", model.backbone)
+        if len(store.layers) > len(stack.layers):
+            return f"its {len(stack.layers)} layers run {len(store.layers)} times in a pass"
         for number, layer in enumerate(store.layers):
             if type(layer) is not KVLayerCache and not has_delta(stack.layers[number]):
                 return f"layer {number} caches more than keys and values"
