@@ -92,6 +92,19 @@ def test_a_stored_tensor_of_another_size_is_a_mismatch(row):
     assert found.value.misshapen
 
 
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [(Shaped("x", (8,), (2, 4)), (4, 2)), (Shaped("x", (-1,), (1, 1, -1, 1)), (2, 2, 2, 1)),
+     (Shaped("x", (4, 6), (3, 4, 2), (1, 0, 2)), (4, 3, 2))],
+    ids=str,
+)  # fmt: skip
+def test_a_stored_tensor_of_other_axes_is_a_mismatch_though_it_has_as_many_numbers(row, shape):
+    """Rows of other heads would be read in silence."""
+    with pytest.raises(CheckpointMismatch) as found:
+        KeyMap({"a": row}).load(Holder(row.ours if -1 not in row.ours else (8,)), {"x": torch.zeros(shape)}, source="")
+    assert found.value.misshapen
+
+
 def test_each_absent_part_of_a_stack_is_named():
     with pytest.raises(CheckpointMismatch) as found:
         KeyMap({"a": Stacked("x.#.w", 3)}).load(Holder((3, 2)), {"x.1.w": torch.zeros(2)}, source="here")

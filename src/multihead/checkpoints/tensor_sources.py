@@ -96,6 +96,9 @@ class Shaped(Source):
     order: tuple[int, ...] | None = None
 
     def read(self, *stored: Tensor) -> Tensor:
+        shape = stored[0].shape
+        if len(shape) != len(self.theirs) or any(a != b for a, b in zip(shape, self.theirs, strict=True) if b != -1):
+            return stored[0]  # reported with its shape, unless it has ours
         moved = stored[0] if self.order is None else stored[0].permute(self.order)
         return moved.reshape(self.ours)
 
