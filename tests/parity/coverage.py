@@ -28,8 +28,8 @@ REASONS: Mapping[str, str] = {
         """
         cpmant dots3_note dots3_note_text
         inkling2_text inkling_text
-        molmo2_text neomme
-        t5gemma2 ultravbert zaya
+        neomme
+        t5gemma2 zaya
         """.split(),
         LATER,
     ),
@@ -42,7 +42,7 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         """
-        bros git layoutlmv2 layoutlmv3 lxmert modernvbert perceiver
+        bros git layoutlmv2 layoutlmv3 lxmert perceiver
         """.split(),
         SIGHT,
     ),
@@ -59,7 +59,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
         """
         glm5_next
         inkling2 inkling_mm_model kosmos-2 kosmos-2.5
-        mistral_large4 molmo2 muse_spark unlimited_ocr
+        mistral_large4 muse_spark unlimited_ocr
         """.split(),
         LATER,
     ),

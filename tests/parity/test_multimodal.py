@@ -60,6 +60,12 @@ M3 = {
     "index_n_heads": 2, "index_head_dim": 8, "index_block_size": 3, "index_topk_blocks": 2,
     "layer_types": ["full_attention", *["minimax_m3_sparse"] * 2], "mlp_layer_types": ["dense", "sparse", "sparse"],
 }  # fmt: skip
+MOLMO2 = {"image_size": [16, 16], "num_key_value_heads": 2, "head_dim": 8, "vision_feature_layer": [0],
+          "text_hidden_size": 32, "vision_hidden_size": 16}  # fmt: skip
+OLMO = {
+    "additional_vocab_size": 5, "qk_norm_type": "olmo", "norm_after": True, "rope_scaling_layers": [2],
+    "rope_parameters": {"rope_type": "linear", "rope_theta": 300.0, "factor": 4.0},
+}  # fmt: skip
 ERNIE = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}, "moe_k": 2,
     "moe_num_experts": 4, "moe_intermediate_size": [16, 12], "moe_num_shared_experts": 1,
@@ -108,6 +114,8 @@ WHOLES = (
     Whole("mistral3", text_name="ministral3", text={"rope_parameters": GROWING, "head_dim": 8}),
     Whole("mllama", text={"cross_attention_layers": [1], "num_hidden_layers": 4}, outer={"image_token_index": 99}),
     Whole("paligemma", text_name="gemma2", text=WINDOWS),
+    Whole("molmo2", text={"additional_vocab_size": 5}, vision=MOLMO2),
+    Whole("molmo2", text=OLMO, vision=MOLMO2),
     Whole("nemotron_h_omni", text=NEMOTRON, name="NemotronH_Omni_Reasoning_V3"),
     Whole("qianfan_ocr"),
     Whole("qwen2_5_omni_thinker", text=SECTIONS),
@@ -152,6 +160,22 @@ def test_the_text_half_equals_the_whole_model_on_text(whole: Whole, ids: torch.T
     assert type(again).__name__ == type(half).__name__
     with torch.no_grad():
         assert difference(again(input_ids=ids).logits, expected) < whole.tolerance
+
+
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint", "ignore:.*entries that are not known here")
+@pytest.mark.parametrize("kind", ["modernvbert", "ultravbert"])
+@pytest.mark.parametrize("end", ["ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"])
+def test_encoders_that_also_read_images_have_their_heads(kind: str, end: str, ids: torch.Tensor, tmp_path: Path):
+    stem = {"modernvbert": "ModernVBert", "ultravbert": "UltraVBert"}[kind]
+    outer = {"classifier_pooling": "mean", "num_labels": 3}
+    model = Whole(kind, text={"classifier_pooling": "cls"}, name=f"{stem}{end}", outer=outer).model()
+    model.save_pretrained(tmp_path)
+    own = getattr(multihead, f"{stem}{end}").from_pretrained(tmp_path)
+    mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
+    with torch.no_grad():
+        ours, theirs = (x(input_ids=ids, attention_mask=mask).logits for x in (own, model))
+    real = mask.bool() if ours.ndim == 3 else slice(None)
+    assert difference(ours[real], theirs[real]) < 3e-6
 
 
 @pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")

@@ -54,7 +54,7 @@ class TextHalf:
 
     @property
     def text_type(self) -> TextType:
-        return TEXT_TYPES.get(self.kind, TextType(self.kind))
+        return TEXT_TYPES.get(self.kind, TextType(self.kind)).variant(self.given)
 
     @property
     def entries(self) -> Entries:
@@ -96,6 +96,7 @@ def text_half(config: Mapping[str, Any]) -> TextHalf | None:
             text[name] = outer[name]
     if outer.get("eos_token_id") is not None:  # the ends of an answer are more than the text config's
         text["eos_token_id"] = outer["eos_token_id"]
+    text |= {name: outer[name] for name in wrapper.heads if name in outer}
     tied = outer.get("tie_word_embeddings")
     tied = wrapper.tied if tied is None else tied
     if wrapper.tied is not None or tied:

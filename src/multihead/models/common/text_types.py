@@ -30,6 +30,11 @@ def as_given(entries: Entries) -> Entries:
     return entries
 
 
+def no_other(entries: Entries) -> TextType | None:
+    """Return no other row."""
+    return None
+
+
 @dataclass(frozen=True)
 class TextType:
     """A `model_type` of text configs whose model is another family on text alone.
@@ -38,6 +43,7 @@ class TextType:
         family: its model_type. defaults: entries where the config has none.
         convert: brings entries to the family's. parts: brings a tensor's name to the family's names.
         renamed: other names of entries.
+        other: chooses another row for some entries.
     """
 
     family: str
@@ -45,6 +51,11 @@ class TextType:
     convert: Callable[[Entries], Entries] = as_given
     parts: Parts = one_part
     renamed: Mapping[str, str] = field(default_factory=dict)
+    other: Callable[[Entries], TextType | None] = no_other
+
+    def variant(self, entries: Entries) -> TextType:
+        """Return the row that reads these entries."""
+        return self.other(entries) or self
 
     def complete(self, entries: Mapping[str, Any]) -> Entries:
         """Return the entries of a text config with this type's defaults."""
@@ -182,6 +193,73 @@ def without_score_bias(entries: Entries) -> Entries:
     if entries.get("lm_head_bias"):
         raise UnsupportedConfig("lm_head_bias is true; the scores of this family are computed without a bias.")
     return {name: value for name, value in entries.items() if name != "lm_head_bias"}
+
+
+def molmo2_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Split the fused matrices of the hub's files, and cut the rows of images from the word vectors (Molmo 2)."""
+    if name.endswith(("wte.embedding", "wte.new_embedding", "embed_tokens.weight")):
+        return (("model.embed_tokens.weight", lambda table: table[: entries["vocab_size"]]),)
+    queries, keys = (entries[kind] * entries["head_dim"] for kind in ("num_attention_heads", "num_key_value_heads"))
+    wide = entries["intermediate_size"]
+    if ".att_proj." in name:
+        bounds = (0, queries, queries + keys, queries + 2 * keys)
+        return [(name.replace(".att_", f".{n}_"), rows(*bounds[i : i + 2])) for i, n in enumerate("qkv")]
+    if ".ff_proj." in name:
+        return [(name.replace(".ff_", f".{n}_"), rows(i * wide, (i + 1) * wide)) for i, n in enumerate(("up", "gate"))]
+    for old, new in MOLMO2_NAMES.items():
+        name = name.replace(f".{old}.", f".{new}.")
+    return ((name, None),)
+
+
+def molmo2_olmo_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Do the same where norms stand behind the steps, for which OLMo has other names."""
+    after = {"input_layernorm": "post_attention_layernorm", "post_attention_layernorm": "post_feedforward_layernorm"}
+    for part, read in molmo2_parts(entries, name):
+        yield re.sub(r"(?<=\.)(input|post_attention)_layernorm", lambda found: after[found[0]], part), read
+
+
+def rows(begin: int, end: int) -> Read:
+    """Return a reader of some rows of a matrix."""
+    return lambda matrix: matrix[begin:end]
+
+
+def molmo2(entries: Entries) -> Entries:
+    """Return entries of Molmo 2 without those that choose its layers, which this row of the table stands for."""
+    if entries.get("attention_bias"):
+        raise UnsupportedConfig("attention_bias is true; the attention of Molmo 2 is computed without biases.")
+    layers = range(entries["num_hidden_layers"])
+    scaled = entries.get("rope_scaling_layers")
+    if not is_olmo(entries) and scaled is not None and {*scaled} != {*layers}:
+        raise UnsupportedConfig(f"rope_scaling_layers is {scaled}; beside Qwen's norms all layers must be scaled.")
+    return {name: value for name, value in entries.items() if name not in MOLMO2_ENTRIES}
+
+
+def molmo2_olmo(entries: Entries) -> Entries:
+    """Return OLMo 3's entries for Molmo 2, whose layers without scaled positions see all tokens too."""
+    scaled = entries.get("rope_scaling_layers")
+    kinds = [
+        "full_attention" if scaled is None or i in scaled else "sliding_attention"
+        for i in range(entries["num_hidden_layers"])
+    ]
+    rope = {"rope_type": "default", **(entries.get("rope_scaling") or entries.get("rope_parameters") or {})}
+    rope["rope_type"] = rope.pop("type", rope["rope_type"])
+    rope.setdefault("rope_theta", entries.get("rope_theta") or 10000.0)
+    plain = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
+    kept = {k: v for k, v in molmo2(entries).items() if k not in ("rope_scaling", "rope_theta")}
+    turned = {"rope_parameters": {"full_attention": rope, "sliding_attention": plain}}
+    return {**kept, **turned, "layer_types": kinds, "sliding_window": 2**30}
+
+
+def is_olmo(entries: Entries) -> bool:
+    """Return whether Molmo 2 is built on OLMo 3.
+
+    Raises:
+        UnsupportedConfig: norms of Qwen 3 at the places of OLMo's, or the reverse.
+    """
+    kind, after = entries.get("qk_norm_type") or "qwen3", bool(entries.get("norm_after"))
+    if (kind, after) not in (("qwen3", False), ("olmo", True)):
+        raise UnsupportedConfig(f"qk_norm_type is {kind!r} beside norm_after {after}: no checkpoint has both.")
+    return after
 
 
 def theta(base: float) -> Entries:
@@ -332,6 +410,32 @@ PHI4 = {
     "eos_token_id": [199999, 200020],
     "pad_token_id": 199999,
 }
+MOLMO2_ENTRIES = (  # what the layers are, and rates of dropout that no layer has
+    *("qk_norm_type", "norm_after", "use_qk_norm", "rope_scaling_layers", "additional_vocab_size"),
+    *("embedding_dropout", "residual_dropout"),
+)
+MOLMO2_NAMES = {
+    "attn_norm": "input_layernorm",
+    "ff_norm": "post_attention_layernorm",
+    "attn_out": "o_proj",
+    "ff_out": "down_proj",
+}
+MOLMO2: Entries = {
+    "vocab_size": 151936,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 36864,
+    "rms_norm_eps": 1e-6,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+MOLMO2_RENAMED = {"qkv_bias": "attention_bias", "layer_norm_eps": "rms_norm_eps"}
+MOLMO2_OLMO = TextType("olmo3", MOLMO2, molmo2_olmo, molmo2_olmo_parts, MOLMO2_RENAMED)
 EXPERTS = {"num_local_experts": "num_experts"}
 TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
     "cosmos3_edge_text": TextType("arcee", COSMOS_EDGE, one_axis, numbered_matrices),
@@ -349,6 +453,14 @@ TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
     "granite_docling_text": TextType("granite", GRANITE_DOCLING),
     "hunyuan_vl_text": TextType("hunyuan_v1_dense", {"tie_word_embeddings": True}, one_axis_of_hunyuan),
     "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
+    "molmo2_text": TextType(
+        "qwen3",
+        MOLMO2,
+        molmo2,
+        molmo2_parts,
+        MOLMO2_RENAMED,
+        lambda entries: MOLMO2_OLMO if is_olmo(entries) else None,
+    ),
     "paddleocr_vl_text": TextType("llama", PADDLE_OCR, biases_of_all),
     "phi4_multimodal_text": TextType("phi3", PHI4, without_score_bias),
     "qwen2_5_omni_text": TextType("qwen2", QWEN2_OMNI, one_axis),

@@ -34,6 +34,7 @@ class Wrapper:
         inside: entries that lead from config.json to the object with `text_config`.
         names: (pattern, replacement) pairs of tensor names.
         classes: (class name, Auto class) pairs of classes that are not made of `name` and `SUFFIXES`.
+        heads: entries of the outer config that its heads follow, whatever the text config says.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Wrapper:
     inside: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = NAMES
     classes: tuple[tuple[str, str], ...] = ()
+    heads: tuple[str, ...] = ()
 
     def skips(self, name: str) -> bool:
         """Return whether a tensor belongs to images or sound."""
@@ -89,8 +91,23 @@ COSMOS_NAMES = (  # a unified file has no prefixes, and names of attention as Di
     *NAMES,
     (r"^(layers|embed_tokens|norm)\.", r"model.\1."),
 )
+MOLMO2_NAMES = (
+    (r"^model\.transformer\.blocks\.", "model.layers."),
+    (r"^model\.transformer\.ln_f\.", "model.norm."),
+    (r"^model\.transformer\.", "model."),
+    *NAMES,
+)
+ENCODER_NAMES = (*NAMES, (r"^projection_head\.", "head."))
 PHI4_TOKENS = {"image_token_id": 200010, "audio_token_id": 200011}
 GEMMA4_TOKENS = {"image_token_id": 258880, "video_token_id": 258884, "audio_token_id": 258881}
+
+
+def encoders(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the classes of a text encoder that also reads images."""
+    return tuple(
+        (f"{name}{end}", f"AutoModel{end}")
+        for end in ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+    )
 
 
 GLM_ASR = {
@@ -261,6 +278,16 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         {"image_token_index": 128256},
         classes=(("MllamaForCausalLM", "AutoModelForCausalLM"),),
     ),
+    "modernvbert": Wrapper(
+        "ModernVBert",
+        "modernbert",
+        IDEFICS,
+        {"image_token_id": 50407},
+        names=(*ENCODER_NAMES, (r"^lm_head\.", "decoder.")),
+        classes=encoders("ModernVBert"),
+        heads=("classifier_pooling", "classifier_dropout"),
+    ),
+    "molmo2": Wrapper("Molmo2", "molmo2_text", ("vision_backbone", *TOWERS), names=MOLMO2_NAMES),
     "moss_transcribe_diarize": Wrapper("MossTranscribeDiarize", "qwen3", SPEECH, {"audio_token_id": 151671}, True),
     "muse_glimmer": Wrapper(
         "MuseGlimmer",
@@ -366,6 +393,15 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         "step3p5",
         ("vision_model", "vit_large_projector", "multi_modal_projector"),
         {"image_token_id": 151679},
+    ),
+    "ultravbert": Wrapper(
+        "UltraVBert",
+        "ultrabert",
+        IDEFICS,
+        {"image_token_id": 49191},
+        names=(*ENCODER_NAMES, (r"^lm_head\.", "head.decoder.")),
+        classes=encoders("UltraVBert"),
+        heads=("classifier_pooling", "classifier_dropout"),
     ),
     "vibevoice_asr": Wrapper(
         "VibeVoiceAsr",
