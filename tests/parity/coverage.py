@@ -27,7 +27,7 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         cpmant dots3_note dots3_note_text
-        inkling2_text inkling_text
+        inkling2_text
         neomme
         t5gemma2 zaya
         """.split(),
@@ -58,7 +58,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         glm5_next
-        inkling2 inkling_mm_model kosmos-2 kosmos-2.5
+        inkling2 kosmos-2 kosmos-2.5
         mistral_large4 muse_spark unlimited_ocr
         """.split(),
         LATER,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import multihead
 from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedConfig, UnsupportedOption
 
+from .cases.profiles import INKLING
 from .multimodal import TEXT, VISION, Whole, difference
 
 SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}}
@@ -103,6 +104,7 @@ WHOLES = (
     Whole("granite_speech", text=SCALED),
     Whole("idefics2"),
     Whole("idefics3"),
+    Whole("inkling_mm_model", text=INKLING, vision={"patch_size": 4, "num_hidden_layers": 2}, tolerance=2e-5),
     Whole("internvl"),
     Whole("llama4", text=LLAMA4, vision=WIDE),
     Whole("llava"),

@@ -22,8 +22,8 @@ TABLES = {"roformer", "pegasus", "marian", "wmt19-en-ru"}  # the reference count
 BUFFERS = ("e_score_correction_bias", "layer_scalar", "expert_bias", "act_fn.beta", "act_fn.eps", "tid2eid")
 FEW_LAYERS = 8  # of models with tens of thousands of modules
 MANY_EXPERTS = (
-    "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots1", "glm-5", "glm4_moe", "hy_v4", "kimi_k2", "longcat_flash",
-    "minimax_m2", "qwen3_next", "solar_open",
+    "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots1", "glm-5", "glm4_moe", "hy_v4", "inkling-small-text",
+    "kimi_k2", "longcat_flash", "minimax_m2", "qwen3_next", "solar_open",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     "mtp": "{}mtp_block.0.mlp.gate_proj.weight",
     r"^mtp\.": "mtp.layers.0.mlp.gate_proj.weight",
     r"(^|\.)mtp\..*": "mtp.0.attn.wkv.weight",
+    r"model\.mtp\..*": "{}mtp.layers.0.input_proj.weight",
     r"model\.mtp_layers\..*": "{}mtp_layers.0.mlp.gate_proj.weight",
     "^mtp.*": "mtp.layers.0.mlp.gate_proj.weight",
     "^model.visual.*": "model.visual.pos_embed.weight",

@@ -163,6 +163,17 @@ class LanguageModel(nn.Module):
         return scores if self.rest is None else scores + self.rest(states[:, weight.shape[1] :])
 
 
+class CutLanguageModel(LanguageModel):
+    """Logits of the first `kept` words of a table that is padded (Inkling): (tokens, kept)."""
+
+    def __init__(self, table: nn.Module, kept: int, **options: Any) -> None:
+        super().__init__(table, **options)
+        self.kept = kept
+
+    def _shaped(self, scores: Tensor) -> Tensor:
+        return super()._shaped(scores[:, : self.kept])
+
+
 class Classifier(nn.Module):
     """Logits of labels for pooled states: (sequences, labels) or (tokens, labels).
 

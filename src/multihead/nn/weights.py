@@ -102,11 +102,7 @@ class ScaledEmbedding(Embedding):
 
 
 class NormedEmbedding(Embedding):
-    """Embedding whose vectors are normed (Muse Glimmer); vectors that a caller gives are not.
-
-    Args:
-        norm: a module without parameters.
-    """
+    """Embedding whose vectors are normed (Muse Glimmer, Inkling); vectors that a caller gives are not."""
 
     def __init__(self, count: int, width: int, norm: nn.Module) -> None:
         super().__init__(count, width)

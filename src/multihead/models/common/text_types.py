@@ -262,6 +262,38 @@ def is_olmo(entries: Entries) -> bool:
     return after
 
 
+INKLING = (  # (pattern, replacement): the authors' names of tensors to those of the text family, one after the other
+    (r"^model\.embed_norm\.", "model.embed_tokens.embed_norm."),
+    (r"^model\.embed\.", "model.embed_tokens."),
+    (r"\.mlp\.gate\.bias$", ".mlp.gate.e_score_correction_bias"),
+    (r"\.shared_w2_weight$", ".down_proj"),
+    (r"\.experts\.w2_weight$", ".experts.down_proj"),
+    (r"\.mlp\.w2_md\.", ".mlp.down_proj."),
+    (r"\.attn\.(rel_logits_proj|q_norm|k_norm)", r".self_attn.\1"),
+    (r"\.attn\.w([qkvr])_d[uv]\.", r".self_attn.\1_proj."),
+    (r"\.attn\.wo_ud\.", ".self_attn.o_proj."),
+    (r"\.attn\.([kv])_sconv\.weight$", r".self_attn.\1_sconv.conv1d.weight"),
+    (r"\.(attn|mlp)_sconv\.weight$", r".\1_sconv.conv1d.weight"),
+    (r"\.attn_norm\.", ".input_layernorm."),
+    (r"\.mlp_norm\.", ".post_attention_layernorm."),
+)
+
+
+def inkling_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
+    """Return names of the text family; the authors keep gates and ups in one tensor, row by row in turns."""
+    for pattern, new in INKLING:
+        name = re.sub(pattern, new, name)
+    stem, _, last = name.rpartition(".")
+    if last == "shared_w13_weight":
+        return ((f"{stem}.gate_proj", lambda x: x[:, ::2]), (f"{stem}.up_proj", lambda x: x[:, 1::2]))
+    if last == "w13_weight":
+        return ((f"{stem}.gate_up_proj", lambda x: x.unflatten(1, (-1, 2)).transpose(1, 2).flatten(1, 2)),)
+    if stem.endswith(".mlp.w13_dn"):
+        owner = stem.removesuffix(".w13_dn")
+        return ((f"{owner}.gate_proj.{last}", lambda x: x[::2]), (f"{owner}.up_proj.{last}", lambda x: x[1::2]))
+    return ((name, None),)
+
+
 def theta(base: float) -> Entries:
     """Return the entry of a rotary base; entries of a file come before it."""
     return {"rope_theta": base}
@@ -452,6 +484,7 @@ TEXT_TYPES: Mapping[str, TextType] = {  # by the model_type of a text config
     "granite4_vision_text": TextType("granite"),
     "granite_docling_text": TextType("granite", GRANITE_DOCLING),
     "hunyuan_vl_text": TextType("hunyuan_v1_dense", {"tie_word_embeddings": True}, one_axis_of_hunyuan),
+    "inkling_text": TextType("inkling_text", parts=inkling_parts),
     "mllama_text_model": TextType("llama", MLLAMA, without_image_layers, image_layer_parts),
     "molmo2_text": TextType(
         "qwen3",

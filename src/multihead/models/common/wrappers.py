@@ -233,6 +233,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     ),
     "idefics2": Wrapper("Idefics2", "mistral", IDEFICS, {"image_token_id": 32001}),
     "idefics3": Wrapper("Idefics3", "llama", IDEFICS, {"image_token_id": 128257}),
+    "inkling_mm_model": Wrapper(
+        "Inkling",
+        "inkling_text",
+        ("audio", "visual", "audio_tower", "vision_tower", "mtp"),
+        {"image_token_id": 200054, "audio_token_id": 200053},
+        names=((r"^model\.llm\.unembed\.", "lm_head."), (r"^model\.llm\.", "model."), *NAMES),
+    ),
     "instructblip": Wrapper("InstructBlip", "opt", BLIP, tied=None),
     "instructblipvideo": Wrapper("InstructBlipVideo", "opt", BLIP, tied=None),
     "internvl": Wrapper("InternVL", "qwen2", TOWERS, {"image_token_id": 151667}, True),

@@ -1,0 +1,46 @@
+"""Decoders whose attention has learned biases by distance, and short convolutions beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+
+from ..case import WORDS, Case
+from .experts import EXPERTS, balanced
+
+INKLING: Mapping[str, Any] = {
+    "vocab_size": WORDS, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2,
+    "head_dim": 8, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 12,
+    "sliding_window_size": 4, "d_rel": 5, "rel_extent": 6, "intermediate_size": 40, "n_routed_experts": 4,
+    "n_shared_experts": 2, "mlp_layer_types": ["dense", "sparse", "sparse"], "logits_mup_width_multiplier": 3.0,
+    "layer_types": ["hybrid_sliding", "hybrid", "hybrid_sliding"], "max_position_embeddings": 64, "pad_token_id": 0,
+    **EXPERTS,
+}  # fmt: skip
+
+
+def inkling(**changes: Any) -> Any:
+    return lambda: transformers.InklingTextConfig(**{**INKLING, **changes})
+
+
+CASES = (
+    Case("inkling", inkling(), ("TextModel", "ForCausalLM"), stem="Inkling", altered=balanced),
+    Case(
+        "inkling-long",
+        inkling(
+            log_scaling_n_floor=3,
+            log_scaling_alpha=0.7,
+            conv_kernel_size=3,
+            n_shared_experts=1,
+            unpadded_vocab_size=WORDS - 1,
+            layer_types=None,
+            local_layer_ids=[2],
+        ),
+        ("ForCausalLM",),
+        stem="Inkling",
+        altered=balanced,
+        absolute=True,  # the log of a query's place in its row, padding counted
+        counts_pads=True,
+    ),
+)
