@@ -29,7 +29,7 @@ REASONS: Mapping[str, str] = {
         cpmant dots3_note dots3_note_text
         inkling2_text
         neomme
-        t5gemma2 zaya
+        zaya
         """.split(),
         LATER,
     ),

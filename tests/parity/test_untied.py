@@ -29,7 +29,9 @@ def tied(case: Case, end: str) -> dict[str, str]:
     """The reference's name of each tied tensor -> that of the one it is tied to."""
     with torch.device("meta"):
         model = case.peer(end)._from_config(case.config(end))
-    return {name: to for name, to in model.all_tied_weights_keys.items() if ".shared_transf" not in name}  # below
+    names = {name: to for name, to in model.all_tied_weights_keys.items() if ".shared_transf" not in name}  # below
+    # Files of T5Gemma 2 name the encoder's tensors without its module for text.
+    return {name: to.replace("encoder.text_model.", "encoder.") for name, to in names.items()}
 
 
 def changes() -> list[tuple[Case, str, tuple[str, ...]]]:

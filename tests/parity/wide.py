@@ -142,6 +142,8 @@ def widen(config: Any) -> Any:
         return pair(config)
     if kind == "t5gemma":
         return t5gemma(config)
+    if kind == "t5gemma2":
+        return t5gemma2(config)
     if kind == "blt":
         return blt(config)
     old = config.to_dict()
@@ -204,6 +206,14 @@ def t5gemma(config: Any) -> Any:
     return type(config)(encoder=encoder, decoder=decoder, vocab_size=WORDS, num_labels=3, **own)
 
 
+def t5gemma2(config: Any) -> Any:
+    """Build a config of a pair whose sides have heads of 16, with the same windows, layers and tower."""
+    entries = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "transformers_version")}
+    new = {"hidden_size": 64, "intermediate_size": 80, "head_dim": 16}
+    entries["encoder"]["text_config"] |= new
+    return type(config)(**{**entries, "decoder": entries["decoder"] | new})
+
+
 def blt(config: Any) -> Any:
     """Build a config whose four stacks have heads of 16, with the same rows of words and groups."""
     entries = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "transformers_version")}
@@ -221,7 +231,7 @@ def blt(config: Any) -> Any:
 def growth(old: Any, new: Any) -> float:
     """Return how many times wider a config is than another."""
     sides = (getattr(config, "encoder", config) for config in (old, new))
-    one, other = (getattr(side, "encoder_config", side) for side in sides)
+    one, other = (getattr(side, "text_config", getattr(side, "encoder_config", side)) for side in sides)
     return hidden_size(other) / hidden_size(one)
 
 

@@ -80,7 +80,7 @@ class T5GemmaConfig(Config):
         return self.target.hidden_size
 
 
-def step(config: T5GemmaModuleConfig, module: nn.Module) -> Residual:
+def step(config: Any, module: nn.Module) -> Residual:
     return Residual(module, before=norm(config), out=norm(config), dropout=config.dropout_rate)
 
 

@@ -101,6 +101,21 @@ class ScaledEmbedding(Embedding):
         return super().forward(ids) * self.factor
 
 
+class MarkedEmbedding(ScaledEmbedding):
+    """Scaled embedding with a vector of its own, which is not scaled, for one id (T5Gemma 2's end of an image).
+
+    Args:
+        mark: the id.
+    """
+
+    def __init__(self, count: int, width: int, scale: float, *, mark: int, **options: Any) -> None:
+        super().__init__(count, width, scale, **options)
+        self.mark, self.marked = mark, nn.Parameter(torch.empty(width))  # (width,)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return torch.where((ids == self.mark)[..., None], self.marked, super().forward(ids))  # (tokens, width)
+
+
 class NormedEmbedding(Embedding):
     """Embedding whose vectors are normed (Muse Glimmer, Inkling); vectors that a caller gives are not."""
 

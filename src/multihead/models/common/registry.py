@@ -308,6 +308,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "switch_transformers": Entry("switch_transformers", "SwitchTransformers"),
     "t5": Entry("t5", "T5", layouts=(("gguf", "t5"),)),
     "t5gemma": Entry("t5gemma", "T5Gemma"),
+    "t5gemma2": Entry("t5gemma2", "T5Gemma2"),
     "ultrabert": Entry("eurobert", "Ultrabert", "ULTRABERT"),
     "tapas": Entry("tapas", "Tapas"),
     "umt5": Entry("mt5", "UMT5", "UMT5"),

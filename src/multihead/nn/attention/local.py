@@ -15,6 +15,7 @@ from ...kernels.backend import Bias
 from ...kernels.ragged import AttentionMask, SequenceLayout
 from ..cache.layer_cache import KVLayerCache
 from ..forward_context import ForwardContext
+from ..positions import Positions
 from .attention import Attention
 from .position_bias import BucketedBias
 
@@ -53,12 +54,13 @@ class LocalAttention(Attention):
         positions: biases by distance.
     """
 
-    def __init__(self, width: int, heads: int, *, window: int, positions: BucketedBias, **options: Any) -> None:
+    def __init__(self, width: int, heads: int, *, window: int, positions: Positions, **options: Any) -> None:
         super().__init__(width, heads, window=window, positions=positions, **options)
         self.reach = window
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         q, k, v = self._project(x)  # (tokens, heads, head width) each
+        q, k = self.positions.rotate(q, k, context)
         # Shown weights are a matrix a text.
         # Other blocks have at least 128 queries, so that short windows do not make many small calls.
         size = max(context.runs.longest, 1) if context.capture.attentions is not None else max(self.reach, 128)
@@ -99,6 +101,38 @@ class LocalAttention(Attention):
         # One block a sequence here: (heads, length, length)
         found = {text: p[..., : runs.lengths[text]] for text, p in zip(blocks.texts, shown, strict=True)}
         return [found.get(text, empty) for text in range(len(runs))]
+
+
+class TwoSidedAttention(LocalAttention):
+    """Attention of each token to those less than `back` positions before it and less than `ahead` after it."""
+
+    def __init__(self, width: int, heads: int, *, back: int, ahead: int, positions: Positions, **options: Any) -> None:
+        super().__init__(width, heads, window=min(back, ahead), positions=positions, **options)
+        self.back, self.ahead, self.reach = back, ahead, max(back, ahead)
+
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        assert self.window is not None
+        if context.runs.longest <= self.window:  # all tokens see each other
+            return Attention._heads(self, x, context, memory)
+        return super()._heads(x, context, memory)
+
+    def _near(
+        self, x: Tensor, k: Tensor, v: Tensor, blocks: Blocks, context: ForwardContext
+    ) -> tuple[Tensor, Tensor, SequenceLayout, Bias]:
+        def bias(block: int) -> Tensor:
+            queries, keys = blocks.queries.lengths[block], blocks.keys.lengths[block]
+            place = blocks.queries.begins[block] - blocks.keys.begins[block]  # of the first query among the keys
+            named = (TwoSidedAttention, self.back, self.ahead, place, queries, keys)
+            return context.cached(named, lambda: self._out_of_reach(place, queries, keys, x))
+
+        return k, v, blocks.keys, bias
+
+    def _out_of_reach(self, place: int, queries: int, keys: int, x: Tensor) -> Tensor:
+        """Return the mask bias (1, queries, keys), lowest where a key is out of reach."""
+        # (queries, keys), key position minus query position
+        after = torch.arange(keys, device=x.device) - torch.arange(place, place + queries, device=x.device)[:, None]
+        far = (after <= -self.back) | (after >= self.ahead)
+        return x.new_zeros(queries, keys).masked_fill(far, torch.finfo(x.dtype).min)[None]
 
 
 class TransientGlobalAttention(LocalAttention):
