@@ -52,14 +52,17 @@ REASONS: Mapping[str, str] = {
 }
 WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(("blip", "chameleon", "evolla", "idefics", "pi0", "pix2struct", "pp_formulanet", "udop"), SIGHT),
-    **dict.fromkeys(("florence2", "vision-encoder-decoder"), "answers about an image; its text half has no task"),
+    **dict.fromkeys(
+        ("florence2", "kosmos-2", "kosmos-2.5", "vision-encoder-decoder"),
+        "answers about an image; its text half has no task",
+    ),
     "kyutai_speech_to_text": SOUND,
+    "unlimited_ocr": "reads pages; an answer sees its whole prompt and a window of itself, a mask that is not here",
     "diffusion_gemma": DENOISES,
     **dict.fromkeys(
         """
         glm5_next
-        inkling2 kosmos-2 kosmos-2.5
-        mistral_large4 muse_spark unlimited_ocr
+        inkling2 mistral_large4 muse_spark
         """.split(),
         LATER,
     ),

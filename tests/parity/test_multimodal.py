@@ -164,6 +164,26 @@ def test_the_text_half_equals_the_whole_model_on_text(whole: Whole, ids: torch.T
         assert difference(again(input_ids=ids).logits, expected) < whole.tolerance
 
 
+@pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint")
+def test_ernies_own_files_say_numbers_of_texts_and_images_side_by_side(ids: torch.Tensor, tmp_path: Path):
+    model = Whole("ernie4_5_vl_moe", text=ERNIE).model()
+    model.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())["text_config"]
+    flat = {name: said[name] for name in (*TEXT, "moe_k", "moe_intermediate_size", "moe_num_shared_experts")}
+    flat |= {"model_type": "ernie4_5_moe_vl", "rope_theta": 5000.0, "moe_num_experts": [4, 4], "im_patch_id": 98,
+             "moe_layer_start_index": [1, 1], "moe_layer_end_index": [4, 3], "freq_allocation": 20, "rope_3d": True,
+             "moe_layer_interval": 1, "vision_config": {}, "tie_word_embeddings": True}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    own = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert own.config.unknown == ()
+    assert own.config.placeholder_token_ids == {"image_token_id": 100295, "im_patch_id": 98}
+    with torch.no_grad():
+        assert difference(own(input_ids=ids).logits, model(input_ids=ids).logits) < 3e-6
+    (tmp_path / "config.json").write_text(json.dumps({**flat, "moe_num_experts": [4, 2]}))
+    with pytest.raises(UnsupportedConfig, match="moe_num_experts"):
+        multihead.AutoConfig.from_pretrained(tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:.*is a multimodal checkpoint", "ignore:.*entries that are not known here")
 @pytest.mark.parametrize("kind", ["modernvbert", "ultravbert"])
 @pytest.mark.parametrize("end", ["ForMaskedLM", "ForSequenceClassification", "ForTokenClassification"])

@@ -22,7 +22,9 @@ OF_BOTH = (  # entries of the outer config that hold for the text half, where it
     *("dtype", "torch_dtype", "pad_token_id", "bos_token_id", "num_labels", "id2label", "label2id", "problem_type"),
     *("quantization_config", "transformers_version"),
 )
-PLACEHOLDERS = re.compile(r"(image|video|audio)_token_(id|index)$")  # entries with ids that stand for other inputs
+PLACEHOLDERS = re.compile(
+    r"(?:(image|video|audio)_token_(id|index)|im(age)?_patch_id)$"
+)  # entries with ids that stand for other inputs
 MEDIA = re.compile(  # inputs of images, video and sound, as processors name them
     r"(high_res_)?pixel_(values|attention_mask)|(image|video)_(grid|sizes|hidden|metadata|num|position|soft)|images?$|"
     r"videos?$|audios?$|(input|audio)_(features|values)|input_audio|feature_attention_mask|aspect_ratio|"

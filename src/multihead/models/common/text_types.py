@@ -158,20 +158,38 @@ def within_layers(entries: Entries, name: str) -> Iterable[tuple[str, Read | Non
 
 def text_experts(entries: Entries) -> Entries:
     """Return entries with the text's experts alone, for layers that have others for images (ERNIE 4.5)."""
-    entries = one_axis(entries)
+    entries = {name: value for name, value in one_axis(entries).items() if name not in ERNIE_VL_ENTRIES}
     layers = entries["num_hidden_layers"]
     kinds = entries.pop("mlp_layer_types", None) or ["dense", *["sparse"] * (layers - 1)]
     sparse = [i for i, kind in enumerate(kinds) if kind == "sparse"]
     first, last = (sparse[0], sparse[-1]) if sparse else (layers, layers)
     if len(kinds) != layers or len(sparse) not in (0, last - first + 1):
         raise UnsupportedConfig(f"mlp_layer_types is {kinds}; the layers with experts must follow each other.")
-    width = entries["moe_intermediate_size"][0]
-    return {**entries, "moe_intermediate_size": width, "moe_layer_start_index": first, "moe_layer_end_index": last}
+    own = {"moe_layer_start_index": first, "moe_layer_end_index": last, **entries}
+    own["moe_intermediate_size"] = entries["moe_intermediate_size"][0]
+    for name in ("moe_num_experts", "moe_layer_start_index", "moe_layer_end_index"):
+        own[name] = of_text(own, name)
+    own["moe_layer_end_index"] = min(own["moe_layer_end_index"], layers)
+    return own
+
+
+def of_text(entries: Entries, name: str) -> int:
+    """Return the text's number in an entry of two, for texts and for images.
+
+    Raises:
+        UnsupportedConfig: they differ, except in last layers that are past the end.
+    """
+    found = entries[name]
+    both = found if isinstance(found, list) else [found, found]
+    least = entries["num_hidden_layers"] - 1 if name == "moe_layer_end_index" else None
+    if len(both) != 2 or len({both[i] if least is None else min(both[i], least) for i in (0, 1)}) != 1:
+        raise UnsupportedConfig(f"{name} is {found}; texts and images must have the same number.")
+    return int(both[0])
 
 
 def text_expert_parts(entries: Entries, name: str) -> Iterable[tuple[str, Read | None]]:
     """Take the text's experts and router out of the hub's names, which number them first, and the reference's."""
-    count = entries["moe_num_experts"]
+    count = of_text(entries, "moe_num_experts")
     numbered = re.search(r"\.mlp\.experts\.(\d+)\.", name)
     if ".vision_moe." in name or name.endswith(".mlp.gate.weight_1") or (numbered and int(numbered[1]) >= count):
         return ()
@@ -426,6 +444,11 @@ COSMOS_EDGE = {
     "eos_token_id": 11,
     **theta(100000000.0),
 }
+ERNIE_VL_ENTRIES = (  # of images and of training, in Baidu's own files
+    *("pixel_hidden_size", "modality_detach", "temporal_conv_size", "spatial_conv_size"),
+    *("mm_vocab_size", "max_text_id", "use_temporal_conv", "rope_3d", "freq_allocation", "moe_use_hard_gate"),
+    *("moe_multimodal_dispatch_use_allgather", "moe_dense_experts_token_type_id", "moe_layer_feed_fake_token"),
+)
 ERNIE_VL = {
     "num_hidden_layers": 28,
     "pad_token_id": None,
