@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -293,11 +294,23 @@ def test_a_gguf_file_that_lies_is_refused_with_the_place(tmp_path, change):
         open_checkpoint(path)
 
 
-def test_a_gguf_file_that_has_changed_is_read_again(tmp_path):
-    path = tmp_path / "model.gguf"
-    for words in (b"one", b"other"):
-        files.gguf(path, {**METADATA, "a.text": (8, files.gguf_string(words.decode()))}, GGUF_TENSORS)
-        assert gguf.read(path).metadata["a.text"] == words.decode()
+@pytest.mark.parametrize("age", [0, 10**12], ids=["at once", "with the times of the first"])
+def test_a_gguf_file_that_has_changed_is_read_again(tmp_path, age):
+    path, time = tmp_path / "model.gguf", 0
+    for name in ("a.one", "a.two"):  # of the same size, in the same file
+        files.gguf(path, {**METADATA, name: (8, files.gguf_string(name))}, GGUF_TENSORS)
+        time = time or path.stat().st_mtime_ns - age
+        os.utime(path, ns=(time, time))
+        assert gguf.read(path).metadata[name] == name
+
+
+def test_the_header_of_a_gguf_file_is_parsed_once(tmp_path, monkeypatch):
+    path = files.gguf(tmp_path / "model.gguf", METADATA, GGUF_TENSORS)
+    monkeypatch.setattr(gguf, "SETTLED", -(10**18))
+    first = gguf.read(path)
+    assert gguf.read(path).tensors is first.tensors
+    files.gguf(path, {**METADATA, "a.text": (8, files.gguf_string("longer"))}, GGUF_TENSORS)
+    assert gguf.read(path).metadata["a.text"] == "longer"
 
 
 def test_a_block_type_that_is_not_read_is_refused_by_name(tmp_path):

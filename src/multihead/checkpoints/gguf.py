@@ -8,9 +8,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 SIZES = {kind: struct.calcsize("<" + code) for kind, code in SCALARS.items()}
+SETTLED = 10**9  # nanoseconds since a file's last change after which its header is kept
+KEPT = 8  # headers
 DEPTH = 4  # arrays of arrays are allowed by the format, but no file has them deep
 
 
@@ -222,15 +224,15 @@ def read(path: Path) -> Container:
     """
     try:
         with open(path, "rb") as file:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            state, buffer = os.fstat(file.fileno()), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} does not exist.") from error
     except ValueError as error:
         raise CorruptFile(f"{path} is empty. Get it again.") from error
     with read_errors(path):
-        state = os.stat(path)
-        header = _read_header(path, state.st_ino, state.st_size, state.st_mtime_ns)
-        return Container(path, LazyMetadata(Reader(buffer, path), header.places), header.tensors, buffer)
+        reader = Reader(buffer, path)
+        header = _known_header(reader, state)
+        return Container(path, LazyMetadata(reader, header.places), header.tensors, buffer)
 
 
 @dataclass(frozen=True)
@@ -241,28 +243,41 @@ class Header:
     tensors: Mapping[str, TensorInfo]
 
 
-@lru_cache(maxsize=8)  # one load opens a file for its config, its tokenizer, and its weights
-def _read_header(path: Path, *state: int) -> Header:
-    """Read and check the header, the metadata's offsets and the tensor table. `state`: changes with the file."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-        reader = Reader(buffer, path)
-        if buffer[:4] != MAGIC:
-            raise reader.fail(f"it begins with {buffer[:4]!r} instead of {MAGIC!r}")
-        reader.take(4)
-        version, count, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
-        if version not in (2, 3):
-            raise reader.fail(f"version {version}; versions 2 and 3 are read")
-        reader.fits(count, 24)
-        reader.fits(entries, 12)
-        places: dict[str, tuple[int, int]] = {}
-        for _ in range(entries):
-            key, kind = reader.string(), reader.number("I")
-            places[key] = (kind, reader.place)
-            reader.skip(kind)
-        alignment = LazyMetadata(reader, places).get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-            raise reader.fail(f"general.alignment is {alignment!r}")
-        return Header(places, read_tensor_table(reader, count, alignment))
+_headers: dict[tuple[int, ...], Header] = {}  # by the state of a file
+
+
+def _known_header(reader: Reader, state: os.stat_result) -> Header:
+    """Return the header of a file in this state, which is parsed once: one load opens a file several times."""
+    changed = max(state.st_mtime_ns, state.st_ctime_ns)
+    if time.time_ns() - changed < SETTLED:  # times are coarse: a second change may have the same one
+        return _read_header(reader)
+    key = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    header = _headers.get(key) or _read_header(reader)
+    if len(_headers) >= KEPT:
+        _headers.clear()
+    _headers[key] = header
+    return header
+
+
+def _read_header(reader: Reader) -> Header:
+    """Read and check the header, the metadata's offsets and the tensor table."""
+    if reader.buffer[:4] != MAGIC:
+        raise reader.fail(f"it begins with {reader.buffer[:4]!r} instead of {MAGIC!r}")
+    reader.take(4)
+    version, count, entries = reader.number("I"), reader.number("Q"), reader.number("Q")
+    if version not in (2, 3):
+        raise reader.fail(f"version {version}; versions 2 and 3 are read")
+    reader.fits(count, 24)
+    reader.fits(entries, 12)
+    places: dict[str, tuple[int, int]] = {}
+    for _ in range(entries):
+        key, kind = reader.string(), reader.number("I")
+        places[key] = (kind, reader.place)
+        reader.skip(kind)
+    alignment = LazyMetadata(reader, places).get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise reader.fail(f"general.alignment is {alignment!r}")
+    return Header(places, read_tensor_table(reader, count, alignment))
 
 
 def read_tensor_table(reader: Reader, count: int, alignment: int) -> dict[str, TensorInfo]:
