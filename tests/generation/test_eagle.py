@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import silu
 
 from multihead import AutoModelForCausalLM, DraftHead, pipeline
-from multihead.errors import CorruptFile, InvalidInput
+from multihead.errors import CorruptFile, InvalidInput, UnsupportedConfig
 from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.cache.store import BatchCache
 
@@ -198,6 +198,15 @@ def test_a_head_of_another_model_is_refused(model, tmp_path):
     save_file({**tensors, "d2t": tensors["d2t"] + 999}, tmp_path / "model.safetensors")
     with pytest.raises(CorruptFile, match="outside the vocabulary"):
         DraftHead.from_pretrained(tmp_path)
+    save_file({name: x for name, x in tensors.items() if name != "d2t"}, tmp_path / "model.safetensors")
+    with pytest.raises(CorruptFile, match="scores 40 of 99 tokens"):
+        DraftHead.from_pretrained(tmp_path)
+    write(tmp_path / "deep", model, entries={"eagle_config": {"eagle_aux_hidden_state_layer_ids": [0, 1, 46]}})
+    with pytest.raises(InvalidInput, match="47"):
+        DraftHead.from_pretrained(tmp_path / "deep").bind(model)
+    write(tmp_path / "odd", model, entries={"eagle_aux_hidden_state_layer_ids": [0, 1, -2]})
+    with pytest.raises(UnsupportedConfig, match="numbers of layers"):
+        DraftHead.from_pretrained(tmp_path / "odd")
     write(tmp_path / "other", model, entries={"vocab_size": 5000})
     with pytest.raises(InvalidInput, match="knows 5000 tokens"):
         model.generate(IDS, assistant_model=DraftHead.from_pretrained(tmp_path / "other"))

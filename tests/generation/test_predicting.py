@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 import transformers
@@ -133,6 +136,17 @@ def test_the_engine_serves_drafts_in_little_memory(name, memory, preempted, tmp_
     assert [[*job.results[0]] for job in jobs] == expected
     assert (engine.statistics.preemptions > 0) == preempted
     assert not engine.store.num_used
+
+
+def test_copies_of_a_model_draft_for_themselves(tmp_path):
+    write("deepseek-v3", tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    expected = model.generate(IDS[1:2], use_mtp=True, **END).tolist()
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    del model
+    for one in copies:
+        assert one.generate(IDS[1:2], use_mtp=True, **END).tolist() == expected
+        assert all(head.owner is one for head in own_heads(one))
 
 
 def test_a_conversation_may_be_drafted(model):

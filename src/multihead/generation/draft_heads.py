@@ -71,6 +71,10 @@ class DraftHead(nn.Module):
         self._owner = weakref.ref(model)
         return self.to(model.device, model.dtype)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy drafts for a copy of the model, which binds it; weak references cannot be saved
+        return {**self.__dict__, "_owner": None}
+
     @property
     def owner(self) -> Any:
         """The model that the head drafts for."""
@@ -131,8 +135,10 @@ class EagleHead(DraftHead):
 
     def bind(self, model: Any) -> DraftHead:
         count, wide = len(model.backbone.layers), model.config.hidden_size
-        self.layers = (2, count // 2, count - 3) if self._layers is None else self._layers
-        self.layers = tuple(max(0, min(layer, count)) for layer in self.layers)
+        usual = tuple(max(0, layer) for layer in (2, count // 2, count - 3))
+        self.layers = usual if self._layers is None else self._layers
+        if max(self.layers, default=0) > count:
+            raise InvalidInput(f"The draft head reads the layers {self.layers}, and the model has {count}.")
         fuse = getattr(self.predictor, "fuse", None)
         needed = getattr(fuse, "in_features", self.config.hidden_size)
         if needed != wide * max(len(self.layers), 1) or self.config.vocab_size > model.vocabulary:
@@ -222,5 +228,7 @@ def own_heads(model: Any) -> list[DraftHead]:
         )
         heads = model.draft_heads = [DraftHead(model, predictor).eval() for predictor in found]
     for head in heads:
+        if head.owner is not model:  # the model is a copy
+            head._owner = weakref.ref(model)
         head.to(model.device)
     return heads

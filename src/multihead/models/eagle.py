@@ -86,6 +86,9 @@ def layers_of(entries: Mapping[str, Any], several: bool) -> tuple[int, ...] | No
         return ()
     given = entries.get("eagle_aux_hidden_state_layer_ids")
     after = (entries.get("eagle_config") or {}).get("eagle_aux_hidden_state_layer_ids")
+    for name, numbers in (("eagle_aux_hidden_state_layer_ids", given), ("eagle_config", after)):
+        if numbers and not (isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)):
+            raise UnsupportedConfig(f"{name}: {numbers!r} are no numbers of layers.")
     return tuple(given) if given else tuple(number + 1 for number in after) if after else None
 
 
@@ -125,6 +128,8 @@ def fused(
     else:
         fuse = nn.Identity()
     count = entries.get("draft_vocab_size") or config.vocab_size
+    if "d2t" not in names and count != config.vocab_size:
+        raise CorruptFile(f"The head scores {count} of {config.vocab_size} tokens, and holds no d2t that names them.")
     targets = targets_of(stored[names["d2t"]], count, config.vocab_size) if "d2t" in names else None
     table = Linear(width, count, bias=False)
     return FusedStatePredictor(fuse, first, later, llama.norm(config), table, targets)
