@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .compat.finders import install as _install_finders
 
 if TYPE_CHECKING:
     from .adapters.config import LoraConfig
@@ -138,10 +139,22 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
+_install_finders()
+
+
 def __getattr__(name: str) -> Any:
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name) if name in _HOMES else _family_class(name)
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name) if name in _HOMES else _other_name(name)
     globals()[name] = value
     return value
+
+
+def _other_name(name: str) -> Any:
+    """A name of the reference that `compat/` has, or a class of a family."""
+    if name.startswith("_"):
+        raise AttributeError(f"multihead has no {name!r}.")
+    from .compat.names import public_name
+
+    return public_name(name, _family_class)
 
 
 def _family_class(name: str) -> Any:

@@ -68,6 +68,14 @@ class UnsupportedOption(MultiheadError, ValueError):
     """An argument that has no meaning here, refused by name instead of ignored."""
 
 
+class MissingPackage(MultiheadError, ImportError):
+    """A package that is not installed, or not of the version that a program needs."""
+
+
+class MissingName(MultiheadError, ImportError):
+    """A name of the reference that can be imported and has no meaning here: other frameworks, images, sound."""
+
+
 class InvalidInput(MultiheadError, ValueError):
     """Inputs that do not fit the model or each other: shapes, dtypes, ids out of range."""
 

@@ -1,0 +1,62 @@
+"""Names of the reference without a meaning here. They can be imported, and say so when they are used.
+
+A program that never reaches its images or its TensorFlow runs; one that does gets an error with the name.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from ..errors import MissingName
+from .absent_families import STEMS
+
+KINDS: tuple[tuple[str, str], ...] = (  # pattern of a name -> what it is for
+    (r"(TF|Flax)[A-Z]\w+", "TensorFlow and Flax"),
+    (r"\w*Image\w*(Processor|Pipeline|Mixin|Kwargs|Classification|Modeling|Segmentation)\w*", "images"),
+    (r"\w*(Video|Vision|ObjectDetection|DepthEstimation|MaskGeneration|Keypoint)\w*", "images and video"),
+    (r"\w*(Audio|Speech)\w*", "sound"),
+    (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|AutoProcessor|\w+Processor(WithLM)?", "images and sound"),
+    (r"\w*TimeSeries\w*", "time series"),
+)
+TEXT_PROCESSORS = re.compile(r"\w*LogitsProcessor\w*")
+
+
+def purpose(name: str) -> str | None:
+    """Return what a name of the reference is for that has no meaning here; None for a name that is none of these."""
+    if TEXT_PROCESSORS.fullmatch(name):
+        return None
+    for pattern, what in KINDS:
+        if re.fullmatch(pattern, name):
+            return what
+    if any(re.fullmatch(rf"{stem}([A-Z0-9_]\w*)?", name) for stem in STEMS if name.startswith(stem)):
+        return "a family that is not here"
+    return None
+
+
+class Absent(type):
+    """The type of names without a meaning: every use but `isinstance` and a name in a type hint is an error."""
+
+    def _refuse(cls) -> MissingName:
+        return MissingName(
+            f"{cls.__name__} has no meaning in multihead: it is for {vars(cls)['purpose']}. multihead is for text; "
+            "docs/families.md lists its families."
+        )
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        raise cls._refuse()
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise cls._refuse()
+
+
+@cache
+def absent(name: str) -> type | None:
+    """Return the class that stands for a name without a meaning; None for a name that the reference does not have."""
+    what = purpose(name)
+    if what is None:
+        return None
+    return Absent(name, (), {"purpose": what, "__doc__": f"For {what}.", "__module__": "multihead"})
