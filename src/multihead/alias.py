@@ -51,7 +51,7 @@ class Alias:
 
 
 def install() -> None:
-    """Let `import transformers` mean multihead from now on. Raises InvalidInput where the reference is loaded already."""
+    """Let `import transformers` mean multihead from now on. Raises InvalidInput where it is loaded already."""
     if any(isinstance(finder, Alias) for finder in sys.meta_path):
         return
     if NAME in sys.modules:

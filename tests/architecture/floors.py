@@ -11,10 +11,12 @@ PACKAGE = ROOT / "src" / "multihead"
 PAGE = ROOT / "docs" / "house.md"
 FLOORS: list[dict[str, str]] = [
     {"__main__": ""},
+    {"alias": "programs for the reference, unchanged: `import transformers` means this package"},
     {"cli": "one file or folder a command; render/ draws results on terminals"},
     {"serving": "HTTP server: the interfaces of the field, models by name, batches over requests, a page"},
     {"machine_facts": "processor, memory, kernels, precisions and packages of this machine"},
     {"evaluation": "metrics of pipelines on labeled rows, with intervals; errors, slices, comparisons, calibration"},
+    {"compat": "the reference's names: where each lives here, and what lives nowhere else; its submodules"},
     {"training": "Trainer: data, objectives, optimizers, checkpoints, distribution, evaluation, reports"},
     {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},
     {"pipelines": "one file or folder a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},

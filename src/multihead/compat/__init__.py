@@ -1,1 +1,1 @@
-"""Names of the reference that programs import: where each one lives here, and the small things that live nowhere else."""
+"""Names of the reference that programs import: where each lives here, and what lives nowhere else."""

@@ -20,6 +20,7 @@ KINDS: tuple[tuple[str, str], ...] = (  # pattern of a name -> what it is for
     (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|AutoProcessor|\w+Processor(WithLM)?", "images and sound"),
     (r"\w*TimeSeries\w*", "time series"),
 )
+STEM = re.compile(rf"({'|'.join(sorted(STEMS))})([A-Z0-9_]\w*)?")
 TEXT_PROCESSORS = re.compile(r"\w*LogitsProcessor\w*")
 
 
@@ -30,9 +31,7 @@ def purpose(name: str) -> str | None:
     for pattern, what in KINDS:
         if re.fullmatch(pattern, name):
             return what
-    if any(re.fullmatch(rf"{stem}([A-Z0-9_]\w*)?", name) for stem in STEMS if name.startswith(stem)):
-        return "a family that is not here"
-    return None
+    return "a family that is not here" if STEM.fullmatch(name) else None
 
 
 class Absent(type):

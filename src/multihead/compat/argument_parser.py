@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -29,7 +30,7 @@ def string_to_bool(value: str | bool) -> bool:
     return said in TRUE
 
 
-def HfArg(  # noqa: N802 - the reference's name
+def HfArg(
     *,
     aliases: str | list[str] | None = None,
     help: str | None = None,
@@ -81,9 +82,8 @@ class HfArgumentParser(argparse.ArgumentParser):
         if isinstance(kind, type) and issubclass(kind, TrainingArguments):
             known = {field.name for field in dataclasses.fields(kind)}
             for older in sorted({*NO_EFFECT, *RENAMED} - known):  # the class itself refuses what has no meaning
-                parser.add_argument(
-                    f"--{older}", default=argparse.SUPPRESS, nargs="?", const=True, type=read_value, help=argparse.SUPPRESS
-                )
+                hidden: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+                parser.add_argument(f"--{older}", nargs="?", const=True, type=read_value, **hidden)
 
     def parse_args_into_dataclasses(
         self,
@@ -144,22 +144,18 @@ class HfArgumentParser(argparse.ArgumentParser):
         chosen = [{name: value for name, value in args.items() if name in own} for own in names]
         return tuple(kind(**entries) for kind, entries in zip(self.dataclass_types, chosen, strict=True))
 
-    def parse_json_file(
-        self, json_file: str | os.PathLike[str], allow_extra_keys: bool = False
-    ) -> tuple[Any, ...]:
+    def parse_json_file(self, json_file: str | os.PathLike[str], allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """Return an instance of each dataclass with the entries of a JSON file; as `parse_dict`."""
         return self.parse_dict(json.loads(Path(json_file).read_text(encoding="utf-8")), allow_extra_keys)
 
-    def parse_yaml_file(
-        self, yaml_file: str | os.PathLike[str], allow_extra_keys: bool = False
-    ) -> tuple[Any, ...]:
+    def parse_yaml_file(self, yaml_file: str | os.PathLike[str], allow_extra_keys: bool = False) -> tuple[Any, ...]:
         """Return an instance of each dataclass with the entries of a YAML file; as `parse_dict`.
 
         Raises:
             InvalidInput: the package PyYAML is not installed.
         """
         try:
-            import yaml
+            yaml: Any = import_module("yaml")
         except ImportError as error:
             raise InvalidInput("A YAML file needs the package PyYAML: pip install pyyaml.") from error
         return self.parse_dict(yaml.safe_load(Path(yaml_file).read_text(encoding="utf-8")), allow_extra_keys)

@@ -17,7 +17,7 @@ class _Caches(type):
 
 
 class Cache(metaclass=_Caches):
-    """The keys, values and states of a batch. A model makes it: pass `use_cache=True`, and what it returns next time."""
+    """The keys, values and states of a batch. A model makes it, with `use_cache=True`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         raise MissingName(

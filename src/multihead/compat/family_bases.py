@@ -6,8 +6,8 @@ import re
 from functools import cache
 from typing import Any
 
-from ..models.common.registry import FAMILIES, find_class
 from ..modeling.pretrained import PreTrainedModel
+from ..models.common.registry import FAMILIES, find_class
 
 
 class _Family(type):

@@ -75,5 +75,5 @@ class Facades:
 def install() -> None:
     """Add the finders to Python's, once."""
     if not any(finder is Surfaces for finder in sys.meta_path):
-        sys.meta_path.insert(0, Surfaces)  # type: ignore[arg-type]
-        sys.meta_path.append(Facades)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Surfaces)
+        sys.meta_path.append(Facades)

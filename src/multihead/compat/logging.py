@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
 from typing import Any
 
@@ -141,7 +142,7 @@ def reset_format() -> None:
         handler.setFormatter(None)
 
 
-def captureWarnings(capture: bool) -> None:  # noqa: N802 - the reference's name
+def captureWarnings(capture: bool) -> None:
     """Log warnings of Python's `warnings` too, or no longer."""
     warnings = python_logging.getLogger("py.warnings")
     if not warnings.handlers:
@@ -194,7 +195,5 @@ def tqdm(*args: Any, **options: Any) -> Any:
     """Return a progress bar of the package tqdm, or one that is not shown."""
     if not _bars["shown"]:
         return HiddenBar(*args, **options)
-    from tqdm.auto import tqdm as shown
-
-    make, hook = shown, _hook["hook"]
+    make, hook = import_module("tqdm.auto").tqdm, _hook["hook"]
     return make(*args, **options) if hook is None else hook(make, args, options)

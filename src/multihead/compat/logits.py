@@ -226,9 +226,7 @@ class MinLengthLogitsProcessor(HistoryProcessor):
 class MinNewTokensLengthLogitsProcessor(HistoryProcessor):
     """Bans end tokens before `min_new_tokens` follow a prompt."""
 
-    def __init__(
-        self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: Ids, device: str = "cpu"
-    ) -> None:
+    def __init__(self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: Ids, device: str = "cpu") -> None:
         for name, value in (("prompt_length_to_skip", prompt_length_to_skip), ("min_new_tokens", min_new_tokens)):
             check(isinstance(value, int) and value >= 0, f"{name} is a whole number from 0", value)
         least = prompt_length_to_skip + min_new_tokens
@@ -277,7 +275,9 @@ class SequenceBiasLogitsProcessor(HistoryProcessor):
     """
 
     def __init__(self, sequence_bias: Mapping[tuple[int, ...], float] | Iterable[Sequence[Any]]) -> None:
-        pairs = sequence_bias.items() if isinstance(sequence_bias, Mapping) else [(run, x) for run, x in sequence_bias]
+        pairs: Any = (
+            sequence_bias.items() if isinstance(sequence_bias, Mapping) else [(run, x) for run, x in sequence_bias]
+        )
         self.sequence_bias = {tuple(run): float(bias) for run, bias in pairs}
         check(bool(self.sequence_bias) and all(self.sequence_bias), "sequence_bias names runs of tokens", sequence_bias)
         self.process = processors.sequence_bias(self.sequence_bias)

@@ -26,9 +26,9 @@ class LazyTable(Mapping[Any, Any]):
 
     def _type_of(self, key: Any) -> str:
         kind = key if isinstance(key, str) else getattr(key, "model_type", None)
-        if kind not in self._names() or self._key(kind) != key:
+        if not isinstance(kind, str) or kind not in self._names() or self._key(kind) != key:
             raise KeyError(key)
-        return str(kind)
+        return kind
 
     def __getitem__(self, key: Any) -> Any:
         return self._value(self._type_of(key))

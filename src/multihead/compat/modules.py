@@ -44,6 +44,7 @@ FAMILY_PART = re.compile(
     r"image_processing|modeling_tf|modeling_flax)_\w+)?"
 )
 
+
 class Facade(ModuleType):
     """A module whose names are looked up on first use."""
 
@@ -55,7 +56,7 @@ class Facade(ModuleType):
 
 def look_up(module: str, name: str) -> Any:
     """Return what a module of the reference calls by a name. Raises AttributeError."""
-    root, _, inner = module.partition(".")
+    inner = module.partition(".")[2]
     if name.startswith("__"):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     if is_known(f"{inner}.{name}".lstrip(".")):

@@ -89,9 +89,7 @@ PUBLIC: Mapping[str, str] = {
 }
 
 INNER: Mapping[str, str] = {
-    **rows(
-        ".compat.enums", "ExplicitEnum SaveStrategy HubStrategy HPSearchBackend PaddingStrategy TruncationStrategy"
-    ),
+    **rows(".compat.enums", "ExplicitEnum SaveStrategy HubStrategy HPSearchBackend PaddingStrategy TruncationStrategy"),
     **rows(".compat.enums", "ParallelMode"),
     "EvaluationStrategy": ".compat.enums:IntervalStrategy",
     **rows(".compat.argument_parser", "HfArg string_to_bool"),
@@ -254,4 +252,3 @@ def _family_base(name: str) -> Any:
     from .family_bases import family_base
 
     return family_base(name)
-

@@ -141,7 +141,7 @@ def find_batch_size(tensors: Any) -> int | None:
         return next((size for one in tensors if (size := find_batch_size(one)) is not None), None)
     if isinstance(tensors, Mapping):
         return find_batch_size(list(tensors.values()))
-    shape = getattr(tensors, "shape", ())
+    shape: Any = getattr(tensors, "shape", ())
     return int(shape[0]) if len(shape) else None
 
 

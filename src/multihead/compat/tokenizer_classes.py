@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ..config import write_json
 from ..errors import InvalidInput, MissingName, ModelNotFound
@@ -104,7 +104,8 @@ def copy_file(place: Any, folder: Path, argument: str) -> None:
 def tokenizer_class(name: str) -> type[NamedTokenizer]:
     """Return the class of a name such as `BertTokenizer`."""
     doc = f"Tokenizers whose files say {stem(name)}Tokenizer."
-    return _Named(name, (NamedTokenizer,), {"__doc__": doc, "__module__": "multihead"})
+    made: Any = _Named(name, (NamedTokenizer,), {"__doc__": doc, "__module__": "multihead"})
+    return cast("type[NamedTokenizer]", made)
 
 
 class _Base(type):

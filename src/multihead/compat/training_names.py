@@ -67,9 +67,10 @@ def speed_metrics(
     """Return the seconds since `start_time`, and rows, steps and tokens a second, by names that begin with a split."""
     runtime = time.time() - start_time
     found = {f"{split}_runtime": round(runtime, 4)}
-    counts = (("samples", num_samples, 3), ("steps", num_steps, 3), ("tokens", num_tokens, 3))
+    counts = (("samples", num_samples), ("steps", num_steps), ("tokens", num_tokens))
     if runtime:
-        found |= {f"{split}_{name}_per_second": round(n / runtime, places) for name, n, places in counts if n is not None}
+        rates = {name: count / runtime for name, count in counts if count is not None}
+        found |= {f"{split}_{name}_per_second": round(rate, 3) for name, rate in rates.items()}
     return found
 
 

@@ -38,7 +38,8 @@ def require_version(requirement: str, hint: str | None = None) -> None:
     try:
         found = platform.python_version() if need.name == "python" else version(need.name)
     except PackageNotFoundError as error:
-        raise MissingPackage(f"{requirement} is needed and {need.name} is not installed. {hint or ''}".rstrip()) from error
+        said = f"{requirement} is needed and {need.name} is not installed. {hint or ''}"
+        raise MissingPackage(said.rstrip()) from error
     if not need.specifier.contains(found, prereleases=True):
         raise MissingPackage(f"{requirement} is needed, and {need.name} is {found}. {hint or ''}".rstrip())
 

@@ -106,6 +106,13 @@ def _with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
         place = place[""]
     if place is not None and options.get("device") is None:
         options["device"] = best_device() if place == "auto" else place
+    quantization = options.pop("quantization_config", None)
+    if quantization is not None:
+        if not hasattr(quantization, "loading_options"):
+            raise UnsupportedOption(
+                f"quantization_config is a config such as multihead.BitsAndBytesConfig, not {quantization!r:.80}."
+            )
+        options.update(quantization.loading_options())
     for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):
         if options.pop(name, True) is False:
             raise UnsupportedOption(f"{name}=False has no meaning here.")
