@@ -1,0 +1,215 @@
+"""Small things under the reference's names compute what the reference computes."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import optimization as reference_optimization
+from transformers.generation import logits_process as reference_logits
+
+import multihead
+from multihead.compat import logits, schedules, tensors, training_names
+
+BOTH = {"num_warmup_steps": 3, "num_training_steps": 12}
+SCHEDULES = [
+    ("linear", {}),
+    ("cosine", {}),
+    ("cosine", {"num_cycles": 1.5}),
+    ("cosine_with_restarts", {"num_cycles": 2}),
+    ("polynomial", {"power": 2.0, "lr_end": 1e-4}),
+    ("constant", {}),
+    ("constant_with_warmup", {}),
+    ("inverse_sqrt", {}),
+    ("inverse_sqrt", {"timescale": 5}),
+    ("cosine_with_min_lr", {"min_lr": 1e-3}),
+    ("cosine_with_min_lr", {"min_lr_rate": 0.1}),
+    ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1}),
+    ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1, "warmup_lr_rate": 0.2}),
+    ("warmup_stable_decay", {"num_decay_steps": 4}),
+    ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 2, "min_lr_ratio": 0.1, "decay_type": "1-sqrt"}),
+]
+
+
+def rates(module, name, options):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule = module.get_scheduler(name, optimizer, scheduler_specific_kwargs=dict(options), **BOTH)
+    found = []
+    for _ in range(16):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), SCHEDULES)
+@pytest.mark.filterwarnings("ignore:Both num_training_steps")
+def test_schedules_are_the_references(name, options):
+    assert rates(schedules, name, options) == pytest.approx(rates(reference_optimization, name, options), abs=1e-12)
+
+
+def test_a_schedule_says_what_it_needs():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    with pytest.raises(ValueError, match="num_training_steps"):
+        multihead.get_scheduler("linear", optimizer, num_warmup_steps=1)
+    with pytest.raises(ValueError, match="polynomial"):
+        multihead.get_scheduler("none of them", optimizer)
+    with pytest.raises(multihead.MultiheadError, match="greedy"):
+        multihead.get_scheduler(multihead.SchedulerType.GREEDY, optimizer)
+
+
+def test_set_seed_gives_the_references_numbers():
+    drawn = []
+    for library in (transformers, multihead):
+        library.set_seed(7)
+        drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert drawn[0] == drawn[1]
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Model:
+    name: str
+    size: int | None = None
+    rates: list[float] = field(default_factory=lambda: [0.5])
+    fast: bool = False
+    save_all: bool = True
+    maybe: bool | None = None
+    color: Color = Color.RED
+    mode: Literal["a", "b", 3] = "a"
+    report: dict | str | None = field(default=None, metadata={"help": "where", "aliases": ["-r"]})
+
+
+@dataclass
+class Data:
+    rows: int = 4
+    made: int = field(init=False, default=9)
+
+
+LINES = [
+    "--name x",
+    "--name x --size 3 --rates 0.1 0.2 --fast --no_save_all --color blue --mode 3 -r here --rows 2",
+    "--name x --fast false --save-all no --maybe yes --save_all",
+    "--name=x --no-save-all --maybe 0",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_command_lines_become_the_references_dataclasses(line):
+    words = line.split()
+    parsers = [library.HfArgumentParser((Model, Data)) for library in (transformers, multihead)]
+    assert parsers[1].parse_args_into_dataclasses(words) == parsers[0].parse_args_into_dataclasses(words)
+
+
+def test_other_words_dicts_and_files(tmp_path, monkeypatch):
+    parser = multihead.HfArgumentParser(Data)
+    assert parser.parse_args_into_dataclasses(["--rows", "2", "--x"], return_remaining_strings=True) == (
+        Data(2),
+        ["--x"],
+    )
+    with pytest.raises(ValueError, match="--x"):
+        parser.parse_args_into_dataclasses(["--x"])
+    assert parser.parse_dict({"rows": 3}) == (Data(3),)
+    with pytest.raises(ValueError, match="colour"):
+        parser.parse_dict({"rows": 3, "colour": 1})
+    assert parser.parse_dict({"rows": 3, "colour": 1}, allow_extra_keys=True) == (Data(3),)
+    (tmp_path / "data.json").write_text('{"rows": 5}')
+    assert parser.parse_json_file(tmp_path / "data.json") == (Data(5),)
+    (tmp_path / "run.args").write_text("--rows 6")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py")])
+    assert parser.parse_args_into_dataclasses() == (Data(6),)
+    assert parser.parse_args_into_dataclasses(["--rows", "7"]) == (Data(7),)
+
+
+def test_training_arguments_on_a_command_line():
+    parser = multihead.HfArgumentParser(multihead.TrainingArguments)
+    words = "--output_dir o --evaluation_strategy epoch --overwrite_output_dir --learning_rate 1e-3 --fp16 false"
+    (found,) = parser.parse_args_into_dataclasses([*words.split(), "--lr_scheduler_kwargs", '{"num_cycles": 2}'])
+    assert (found.output_dir, found.eval_strategy, found.learning_rate) == ("o", "epoch", 1e-3)
+    assert found.lr_scheduler_kwargs == {"num_cycles": 2}
+    with pytest.raises(multihead.MultiheadError, match="push_to_hub"):
+        parser.parse_args_into_dataclasses(["--output_dir", "o", "--push_to_hub"])
+
+
+IDS = torch.tensor([[1, 2, 3, 1, 2], [4, 4, 4, 5, 6]])
+SCORES = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+PROCESSORS = [
+    ("TemperatureLogitsWarper", (0.7,)),
+    ("TopKLogitsWarper", (3,)),
+    ("TopKLogitsWarper", (3, -50.0)),
+    ("TopPLogitsWarper", (0.5, -float("inf"), 2)),
+    ("MinPLogitsWarper", (0.3,)),
+    ("TopHLogitsWarper", (0.4,)),
+    ("TypicalLogitsWarper", (0.6,)),
+    ("EpsilonLogitsWarper", (0.1,)),
+    ("EtaLogitsWarper", (0.1,)),
+    ("LogitNormalization", ()),
+    ("InfNanRemoveLogitsProcessor", ()),
+    ("RepetitionPenaltyLogitsProcessor", (1.5,)),
+    ("RepetitionPenaltyLogitsProcessor", (1.5, 3)),
+    ("EncoderRepetitionPenaltyLogitsProcessor", (1.5, IDS)),
+    ("NoRepeatNGramLogitsProcessor", (2,)),
+    ("MinLengthLogitsProcessor", (6, 2)),
+    ("MinNewTokensLengthLogitsProcessor", (3, 4, [2, 3])),
+    ("SuppressTokensLogitsProcessor", ([1, 7],)),
+    ("SuppressTokensAtBeginLogitsProcessor", ([1, 7], 5)),
+    ("ForcedBOSTokenLogitsProcessor", (4,)),
+    ("ForcedEOSTokenLogitsProcessor", (6, 4)),
+    ("SequenceBiasLogitsProcessor", ([[[2], 1.5], [[1, 2, 3], -2.0]],)),
+    ("NoBadWordsLogitsProcessor", ([[3], [1, 2, 7]], 3)),
+    ("PrefixConstrainedLogitsProcessor", (lambda row, ids: [row, int(ids[-1])], 1)),
+    ("ExponentialDecayLengthPenalty", ((1, 1.2), 3, 2)),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), PROCESSORS)
+def test_processors_give_the_references_scores(name, arguments):
+    scores = SCORES.clone()
+    if name == "InfNanRemoveLogitsProcessor":
+        scores[0, :3] = torch.tensor([float("inf"), -float("inf"), float("nan")])
+    expected = getattr(reference_logits, name)(*arguments)(IDS, scores.clone())
+    torch.testing.assert_close(getattr(logits, name)(*arguments)(IDS, scores.clone()), expected)
+
+
+def test_a_list_of_processors_runs_all_of_them():
+    halves = multihead.LogitsProcessorList([logits.TemperatureLogitsWarper(2.0), logits.TemperatureLogitsWarper(2.0)])
+    torch.testing.assert_close(halves(IDS, SCORES), SCORES / 4)
+
+
+def test_stopping_criteria():
+    found = multihead.StoppingCriteriaList([multihead.MaxLengthCriteria(6), multihead.EosTokenCriteria([2, 9])])
+    assert found(IDS, None).tolist() == [True, False]
+    assert found.max_length == 6
+    assert multihead.MaxLengthCriteria(5)(IDS, None).tolist() == [True, True]
+    assert multihead.MaxTimeCriteria(0.0, initial_timestamp=0.0)(IDS, None).all()
+
+
+def test_helpers_of_training_programs(tmp_path):
+    from transformers import pytorch_utils, trainer_pt_utils, trainer_utils
+
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert training_names.get_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    metrics = {"eval_loss": 1.0, "eval_f1": 0.5, "eval_runtime": 3.0, "epoch": 2}
+    for given in (metrics, {"eval_loss": 1.0, "epoch": 2}):
+        assert training_names.default_compute_objective(given) == trainer_utils.default_compute_objective(given)
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+    asked = (layers, [torch.nn.LayerNorm], ["bias"])
+    assert training_names.get_parameter_names(*asked) == trainer_pt_utils.get_parameter_names(*asked)
+    one, two = np.arange(4).reshape(2, 2), np.arange(3).reshape(1, 3)
+    np.testing.assert_array_equal(tensors.nested_concat(one, two), trainer_pt_utils.nested_concat(one, two))
+    pruned = [library.prune_linear_layer(layers[0], torch.tensor([1]), dim=1) for library in (tensors, pytorch_utils)]
+    torch.testing.assert_close(pruned[0].weight, pruned[1].weight)
+    mine, theirs = tensors.ACT2FN["gelu_new"], transformers.activations.ACT2FN["gelu_new"]
+    torch.testing.assert_close(mine(SCORES), theirs(SCORES))
