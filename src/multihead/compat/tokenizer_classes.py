@@ -17,6 +17,7 @@ from ..config import write_json
 from ..errors import InvalidInput, MissingName, ModelNotFound
 from ..modeling.auto import AutoTokenizer
 from ..tokenizers.load import load_tokenizer
+from ..tokenizers.older import PLAIN
 from ..tokenizers.tokenizer import Tokenizer
 from ..tokenizers.wrapping import to_plain
 
@@ -78,7 +79,8 @@ class NamedTokenizer(metaclass=_Named):
             ModelNotFound, NetworkUnavailable, AccessDenied, CorruptFile, UnsupportedTokenizer: as AutoTokenizer.
         """
         found = AutoTokenizer.from_pretrained(name, **options)
-        if not found.options.get("tokenizer_class") and "tokenizer_class" not in options:
+        said = str(found.options.get("tokenizer_class") or "")
+        if stem(said) in PLAIN and "tokenizer_class" not in options:
             found = AutoTokenizer.from_pretrained(name, **options, tokenizer_class=cls.__name__)
         return found
 

@@ -15,11 +15,21 @@ class Encodings(MutableMapping[str, Any]):
     """Batch of encoded texts; `**encodings` unpacks into a model's arguments.
 
     Args:
-        data: name -> one list a row, or a tensor. encodings: the library's own, one a row.
+        data: name -> one list a row, or a tensor. encoding: the library's own, one a row.
+        tensor_type, prepend_batch_axis: as in `convert_to_tensors`.
     """
 
-    def __init__(self, data: Mapping[str, Any], encodings: Sequence[Encoding] = ()) -> None:
-        self.data, self.encodings = dict(data), list(encodings)
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        encoding: Encoding | Sequence[Encoding] | None = None,
+        tensor_type: str | None = None,
+        prepend_batch_axis: bool = False,
+    ) -> None:
+        rows: Any = () if encoding is None else encoding
+        self.data = dict(data or {})
+        self.encodings: list[Encoding] = list(rows) if isinstance(rows, Sequence) else [rows]
+        self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
@@ -52,7 +62,8 @@ class Encodings(MutableMapping[str, Any]):
 
     @property
     def is_fast(self) -> bool:
-        return True
+        """True for encodings of texts, whose tokens are known."""
+        return bool(self.encodings)
 
     def copy(self) -> Encodings:
         """Return a copy of the mapping."""
