@@ -36,6 +36,7 @@ from .inputs import (
     encode_source,
     infer_mask,
     negative_prompts,
+    prompt_types,
     read_inputs,
     source_tokens,
     split_prompt,
@@ -117,7 +118,8 @@ def generate(
             then needs `tokenizer` too, it may have another vocabulary.
         tokenizer: for strings and `stop_strings`.
         streamer: gets `put(ids)` for the prompt and each new token, and `end()`; for one text.
-        options: fields of GenerationConfig to change, and an encoder-decoder family's own inputs.
+        options: fields of GenerationConfig to change, an encoder-decoder family's own inputs, and token_type_ids
+            (batch, length) of prompts whose prefix is read both ways (HRM-Text).
 
     Returns:
         (batch * num_return_sequences, length): prompt (or start token) and continuation; with
@@ -128,7 +130,9 @@ def generate(
         UnsupportedOption: an option that is not computed here, or has no effect.
     """
     both = model.config.is_encoder_decoder
-    prompt, mask, options = split_prompt(inputs, input_ids, attention_mask, options)
+    typed = bool(getattr(model.backbone, "reads_prefixes", False))
+    prompt, mask, options = split_prompt(inputs, input_ids, attention_mask, options, typed)
+    types = options.pop("token_type_ids", None)
     options = without_media(options)
     own = {name: options.pop(name) for name in model.architecture.inputs if both and name in options}
     config = GenerationConfig.coerce(generation_config if generation_config is not None else model.generation_config)
@@ -162,7 +166,10 @@ def generate(
     )  # fmt: skip
     check_strategies(config, extras)
     limits = [max_length(model, config, len(prompt), given.shape[1]) for prompt in prompts]
-    jobs = run(model, prompts, config, limits, encoder_output=encoder_output, extras=extras, streamer=streamer)
+    jobs = run(
+        model, prompts, config, limits, encoder_output=encoder_output, extras=extras, streamer=streamer,
+        types=prompt_types(types, given, seen),
+    )  # fmt: skip
     return build_output(jobs, given.to(model.device), config, both, fields)
 
 
@@ -211,8 +218,9 @@ def run(
     extras: Extras,
     streamer: Any,
     together: int = MAX_SEQUENCES,
+    types: Sequence[Sequence[int]] | None = None,
 ) -> list[GenerationJob]:
-    """Run a job for each prompt in one engine. Raises the first error of a request."""
+    """Run a job for each prompt in one engine. Raises the first error of a request. `types`: of prompts' tokens."""
     check_run(model, prompts, config, limits, streamer)
     grammar = TextGrammar.from_config(config, extras.tokenizer, model.vocabulary)
     sources = source_tokens(encoder_output, prompts)
@@ -222,7 +230,7 @@ def run(
         job = GenerationJob(
             prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
             grammar=grammar, listener=begin_stream(streamer, prompt), device=model.device,
-            tied=model.config.tie_word_embeddings,
+            tied=model.config.tie_word_embeddings, types=None if types is None else types[number],
         )  # fmt: skip
         jobs.append(job)
     host = None if extras.assistant is not None else host_of(model)
@@ -319,7 +327,8 @@ def submit_job(engine: Engine, job: GenerationJob, cache_salt: bytes = b"", adap
     width *= 2 if guessed and engine.store.slots else 1  # a recurrent state is copied before each draft
     width *= 2 if config.guidance_scale not in (None, 1.0) else 1
     # keys and values depend on the source too, which no other job has
-    salt = cache_salt if job.encoder_output is None else b"source %d" % next(SOURCES)
+    # Types change what a prompt's first tokens see later in it.
+    salt = cache_salt if job.encoder_output is None and job.types is None else b"source %d" % next(SOURCES)
     drafts = [head for head in heads_of(job, engine) if not isinstance(head, GemmaAssistant)]  # it caches nothing
     return engine.submit(
         start, max_tokens=job.limit, max_sequences=width, cache_salt=salt, adapter=adapter, drafts=drafts

@@ -26,8 +26,13 @@ UNSUPPORTED_INPUTS: Mapping[str, str] = {
 }
 
 
-def split_prompt(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def split_prompt(
+    inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, Any], typed: bool = False
+) -> tuple[Any, Any, dict[str, Any]]:
     """Return the prompt, its mask and the other options; a tokenizer's output may be passed whole, as a mapping.
+
+    Args:
+        typed: the model reads token types of prompts.
 
     Raises:
         InvalidInput: two prompts. UnsupportedOption: an input that is not read here.
@@ -40,7 +45,7 @@ def split_prompt(inputs: Any, input_ids: Any, mask: Any, options: Mapping[str, A
         given, mask = known.pop("input_ids", None), mask if mask is not None else known.pop("attention_mask", None)
         known.pop("attention_mask", None)
     for name, advice in UNSUPPORTED_INPUTS.items():
-        value = known.pop(name, None)
+        value = None if typed and name == "token_type_ids" else known.pop(name, None)
         if value is not None and value is not False:
             raise UnsupportedOption(f"{name} is no input of generate here. {advice}")
     return given, mask, known
@@ -109,6 +114,16 @@ def strip_padding(ids: Tensor, mask: Tensor | None) -> list[list[int]]:
     layout = Layout.of(mask, (ids.shape[0], ids.shape[1]))
     flat = layout.pack(ids).tolist()
     return [flat[begin : begin + length] for begin, length in zip(layout.runs.begins, layout.runs.lengths, strict=True)]
+
+
+def prompt_types(given: Any, ids: Tensor, mask: Tensor | None) -> list[list[int]] | None:
+    """Return the token types of each prompt. Raises InvalidInput unless they have the shape of ids (batch, length)."""
+    if given is None:
+        return None
+    types, _ = read_inputs(given, None, None, GenerationConfig(), "token_type_ids")
+    if types.shape != ids.shape:
+        raise InvalidInput(f"token_type_ids are {tuple(types.shape)}, the prompts {tuple(ids.shape)}.")
+    return strip_padding(types.to(ids.device), mask)
 
 
 def negative_prompts(

@@ -279,6 +279,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         capture: OutputCapture | None = None,
         last: Sequence[int] | None = None,
         inputs: Mapping[str, Any] = MappingProxyType({}),
+        segments: Tensor | None = None,
     ) -> Tensor:
         """Read ids (tokens,) into a cache and return the last hidden states (tokens, width).
 
@@ -286,6 +287,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             last: number of last tokens of each sequence whose states count; the others' may be zero, where last
                 layers can do without. None for all.
             inputs: the family's own inputs, as `ForwardContext.extra_inputs` holds them.
+            segments: types of the tokens, (tokens,).
         """
         selected = None
         if (
@@ -296,8 +298,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         ):
             selected = SelectedTokens.lasts(runs, last, ids.device)
         context = ForwardContext(
-            memory.places(runs, ids.device), runs, ids=ids, encoder_output=memory.encoder_output, cache=memory,
-            attend=self.attend, capture=capture or OutputCapture(), extra_inputs=inputs,
+            memory.places(runs, ids.device), runs, ids=ids, segments=segments, encoder_output=memory.encoder_output,
+            cache=memory, attend=self.attend, capture=capture or OutputCapture(), extra_inputs=inputs,
             selected=selected,
         )  # fmt: skip
         states = self.backbone(self.backbone.embed.look_up(ids), context)

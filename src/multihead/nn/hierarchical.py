@@ -17,25 +17,28 @@ from .stack import Stack
 class PrefixAttention(OutputGateAttention):
     """Causal gated attention in which the tokens of a prefix, those of type 1, all see each other.
 
-    Types say so in the pass that begins a text; later passes are causal.
+    Types say so in the pass that begins a text, which must read the whole prefix; later passes are causal.
     """
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         types, heads = context.segments, q.shape[1]
-        if types is None or (memory is not None and not memory.plan(context).fresh):
+        if types is None or (context.cache is not None and all(context.cache.lengths)):
             return super()._attend(q, k, v, context, memory)
         q, k = self.positions.rotate(q, k, context)
+        runs = context.runs
         if memory is not None:
-            memory.extend(k, v, context)
+            k, v, runs = memory.extend(k, v, context)  # (rows, key heads, head width), with the cached tokens
 
         def bias(text: int) -> Tensor:
-            begin, length = context.runs.begins[text], context.runs.lengths[text]
-            prefix = types[begin : begin + length] == 1  # (length,)
-            seen = (prefix[:, None] & prefix).logical_or(prefix.new_ones(length, length).tril())  # (queries, keys)
-            hidden = q.new_zeros(length, length).masked_fill(~seen, -torch.inf)
-            return hidden.expand(heads, length, length)
+            begin, queries, keys = context.runs.begins[text], context.runs.lengths[text], runs.lengths[text]
+            seen = types.new_ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+            if queries == keys:  # the text begins here
+                prefix = types[begin : begin + queries] == 1  # (queries,)
+                seen = seen | (prefix[:, None] & prefix)
+            hidden = q.new_zeros(queries, keys).masked_fill(~seen, -torch.inf)
+            return hidden.expand(heads, queries, keys)
 
-        attention_mask = context.attention_mask(context.runs, causal=False, window=None)
+        attention_mask = context.attention_mask(runs, causal=False, window=None)
         return self._mix(q, k, v, attention_mask, bias, context, context.capture.attentions)
 
 
@@ -71,6 +74,11 @@ class HierarchicalStack(Stack):
     @property
     def supports_selected_tokens(self) -> bool:
         return False
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """True if token types say which tokens of a prompt all see each other."""
+        return self.embed.typed
 
     def memories(self) -> list[LayerCache]:
         """Return an empty layer cache for each run of each layer."""

@@ -60,6 +60,7 @@ class ForwardBatch:
         num_states: how many last tokens of each sequence hidden states are needed of, one at least.
         encoder_output: the source that an encoder-decoder's sequences read. record: collects states and attentions.
         features: (tokens, width), what a draft head reads beside the tokens; None for other models.
+        segments: types of the tokens, where prompts have some.
         is_decode: every sequence has cached tokens and one new one, and only its logits and last hidden state count.
         steps: decode steps that a runner may make at once, each of the argmax tokens of the one before.
         stop_tokens: after one of which no further step is needed.
@@ -72,6 +73,7 @@ class ForwardBatch:
     encoder_output: EncoderOutput | None = None
     record: OutputCapture | None = None
     features: Tensor | None = None
+    segments: list[int] | None = None
     is_decode: bool = True
     steps: int = 1
     stop_tokens: set[int] = field(default_factory=set)
@@ -158,6 +160,8 @@ class EagerRunner:
             more: dict[str, Any] = {"last": batch.num_states} if fewer else {}
             if batch.features is not None:
                 more["features"] = batch.features
+            if batch.segments is not None:
+                more["segments"] = torch.tensor(batch.segments, device=ids.device)
             states = self.model.read(ids, runs, cache, batch.record, **more)  # (tokens, width)
             if not rows:
                 return StepOutput(states, None)

@@ -97,6 +97,8 @@ class ModelRunner:
     def _batch(self, work: Work, is_decode: bool) -> ForwardBatch:
         """Collect the inputs of a pass; a hot loop, so that nothing is called in it that need not be."""
         batch, records, features = ForwardBatch(is_decode=is_decode), list[OutputCapture](), list[Tensor]()
+        if not is_decode and any(request.sequence.types is not None for request, _ in work):
+            batch.segments = segments(work)
         lookahead, limit = 0, self.runner.max_steps - 1
         for request, new in work:
             sequence = request.sequence
@@ -134,6 +136,15 @@ class ModelRunner:
         if self._encoded is None or list(map(id, self._encoded[0])) != list(map(id, parts)):
             self._encoded = parts, EncoderOutput.concatenate([part for part in parts if part is not None])
         return self._encoded[1]
+
+
+def segments(work: Work) -> list[int]:
+    """Return the type of each token of a pass: those of prompts that begin in it, and 0."""
+    out: list[int] = []
+    for request, new in work:
+        types = [] if request.sequence.cached.length else list(request.sequence.types or ())
+        out += types[:new] + [0] * (new - len(types))
+    return out
 
 
 def is_decode_step(request: ForwardRequest) -> bool:

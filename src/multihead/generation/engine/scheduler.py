@@ -301,8 +301,9 @@ class Engine:
             if len(self.running) < count and sequence.request not in self.running:
                 continue
             sequence.cached.set_total(len(sequence.tokens))
-            # states of shared tokens would be unknown
-            apart = forward.record is not None or sequence.states is not None or sequence.features is not None
+            # states of shared tokens would be unknown, and types are read with the whole prompt
+            own = (forward.record, sequence.states, sequence.features, sequence.types)
+            apart = any(each is not None for each in own)
             if sequence.cached.length == 0 and not apart and model_runner.store.shares:
                 prefix = sequence.reuse_prefix(forward.num_rows)
                 # another sequence of this pass computes the same prefix; the next step shares its blocks

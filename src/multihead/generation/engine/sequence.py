@@ -37,6 +37,7 @@ class GenerationSequence:
         self.prefixes: PrefixCache | None = None  # keeps the cache after the sequence's end
         self.states: StateBuffer | None = None  # keeps the hidden states of all tokens that are read
         self.features: StateBuffer | None = None  # what a draft head reads beside the tokens
+        self.types: Sequence[int] | None = None  # of the prompt's tokens, which one pass reads
         self.is_open = True
         request.sequences.append(self)
 
@@ -93,7 +94,7 @@ class GenerationSequence:
         other = object.__new__(GenerationSequence)  # __init__ would open an empty cache
         other.request, other.runner, other.encoder_output = self.request, self.runner, self.encoder_output
         other.tokens, other.prefixes = list(self.tokens), None  # one sequence of a request is kept
-        other.states, other.features = self.states, self.features
+        other.states, other.features, other.types = self.states, self.features, self.types
         other.cached, other.is_open = self.cached.fork(), True
         other.negative = None if self.negative is None else self.negative.fork()
         self.request.sequences.append(other)
@@ -165,7 +166,8 @@ class ForwardRequest:
     def num_rows(self) -> int:
         """Last tokens that one pass must read together."""
         store = self.sequence.cached.store
-        known = len(self.sequence.tokens) if store.whole or store.joint else 0
+        begins = self.sequence.types is not None and not self.sequence.cached.length
+        known = len(self.sequence.tokens) if store.whole or store.joint or begins else 0
         return max(self.num_logits, self.num_states, known)
 
 

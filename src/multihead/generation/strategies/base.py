@@ -131,6 +131,7 @@ class GenerationJob:
         grammar: constrains the text. logprobs: log-probabilities that are told with tokens.
         listener: hears of the prompt and of every new token of all continuations.
         prefixes: caches of earlier texts, for a prompt that begins as they do.
+        types: of the prompt's tokens.
         tied: whether the head uses the token embeddings.
     """
 
@@ -150,7 +151,9 @@ class GenerationJob:
         prefixes: PrefixCache | None = None,
         device: torch.device | None = None,
         tied: bool = False,
+        types: Sequence[int] | None = None,
     ) -> None:
+        self.types = types
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
         self.encoder_output, self.extras = encoder_output, extras
         self.reads_states = bool(config.use_mtp) or isinstance(extras.assistant and extras.assistant.model, DraftHead)
@@ -202,6 +205,7 @@ class GenerationJob:
     def begin(self, request: Request) -> GenerationSequence:
         """Open the sequence of the prompt, and that of the negative prompt for classifier-free guidance."""
         self.request, sequence = request, request.open_sequence(self.prompt, self.encoder_output)
+        sequence.types = self.types
         if self.prefixes is not None and self.logprobs.prompt is None:
             self._num_kept = sequence.reuse_kept(self.prefixes)
         if self.config.guidance_scale not in (None, 1.0):
