@@ -62,7 +62,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         glm5_next
-        inkling2 mistral_large4 muse_spark
+        inkling2 mistral_large4
         """.split(),
         LATER,
     ),

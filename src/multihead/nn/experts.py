@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -203,10 +203,10 @@ class LatentExperts(RoutedExperts):
         count: int,
         rule: Rule,
         *,
-        wide: bool = False,
         latent_bias: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(width, experts, count, rule, wide=wide)
+        super().__init__(width, experts, count, rule, **options)
         self.narrow, self.widen = Linear(width, latent, bias=latent_bias), Linear(latent, width, bias=latent_bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Decoders whose attention has learned biases by distance, and short convolutions beside it."""
+"""Inkling, whose attention has biases by distance and short convolutions, and Muse Spark, which gates residuals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import transformers
 
 from ..case import WORDS, Case
-from .experts import EXPERTS, balanced
+from .decoders import ALTERNATING
+from .experts import EXPERTS, balanced, of
 
 INKLING: Mapping[str, Any] = {
     "vocab_size": WORDS, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2,
@@ -24,7 +25,14 @@ def inkling(**changes: Any) -> Any:
     return lambda: transformers.InklingTextConfig(**{**INKLING, **changes})
 
 
+SPARK: Mapping[str, Any] = {
+    "head_dim": 8, "sliding_window": 4, "layer_types": ALTERNATING, "layer_rope_theta": [500.0, 0, 500.0],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "mlp_layer_types": ["sparse", "dense", "sparse"],
+    "num_local_experts": 4, "moe_hidden_size": 32, "routed_scaling_factor": 1.5, "residual_gate_temperature": 0.5,
+    "qk_scale_factor": 2.5, "output_multiplier": 0.4, "post_norm_eps": 0.01, "attention_bias": True, **EXPERTS,
+}  # fmt: skip
 CASES = (
+    Case("muse-spark", of("MuseSparkText", **SPARK), ("Model",), altered=balanced),
     Case("inkling", inkling(), ("TextModel", "ForCausalLM"), stem="Inkling", altered=balanced),
     Case(
         "inkling-long",

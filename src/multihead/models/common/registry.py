@@ -237,6 +237,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "mpt": Entry("mpt", "Mpt"),
     "mt5": Entry("mt5", "MT5"),
     "muse_glimmer_text": Entry("muse_glimmer", "MuseGlimmerText"),
+    "muse_spark_text": Entry("muse_spark", "MuseSparkText"),
     "mvp": Entry("mvp", "Mvp"),
     "nanochat": Entry("nanochat", "NanoChat"),
     "nemotron": Entry("nemotron", "Nemotron"),

@@ -311,6 +311,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         {"image_token_id": 200092, "video_token_id": 200091},
         None,
     ),
+    "muse_spark": Wrapper(
+        "MuseSpark",
+        "muse_spark_text",
+        ("vision_tower", "audio_tower", "vision_adapter", "vision_projection"),
+        {"image_token_id": 200092, "video_token_id": 200091, "audio_token_id": 200038},
+        None,
+    ),
     "nemotron_h_omni": Wrapper(
         "NemotronH_Omni_Reasoning_V3",
         "nemotron_h",

@@ -52,3 +52,18 @@ class BiasedGateAttention(OutputGateAttention):
         heads = self._heads(x, context, memory)  # (tokens, heads, head width)
         gates = self._split(self.gate(x)) + self.gate_bias[:, None]  # same shape
         return self.out((heads * torch.sigmoid(gates)).flatten(1))
+
+
+class NormedGateAttention(OutputGateAttention):
+    """Self-attention whose head outputs are normed, then gated (Muse Spark).
+
+    Args:
+        norm: of head outputs (tokens, heads, head width).
+    """
+
+    def __init__(self, width: int, heads: int, *, norm: nn.Module, **options: Any) -> None:
+        super().__init__(width, heads, by_head=False, soft=False, **options)
+        self.heads_norm = norm
+
+    def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
+        return self.heads_norm(super()._heads(x, context, memory))  # (tokens, heads, head width)
