@@ -22,6 +22,16 @@ def watch_load(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+class LoadRelay:
+    """Listener that calls another one, which may come while the load runs. Attributes: listener: None for none."""
+
+    listener: Listener | None = None
+
+    def __call__(self, stage: str, share: float) -> None:
+        if self.listener is not None:
+            self.listener(stage, share)
+
+
 class LoadSteps:
     """Steps of a stage. Args: total: of their sizes."""
 

@@ -16,8 +16,10 @@ from multihead.serving.errors import ApiError
 from multihead.serving.models import load_events, registry
 from multihead.serving.models.memory import file_bytes
 from multihead.serving.models.registry import ModelRegistry
+from multihead.serving.models.served_model import ServedModel
 from multihead.serving.request_info import RequestInfo, _current
 from multihead.serving.settings import ModelSettings, ServerSettings
+from multihead.serving.start import begin_load
 
 
 def made(folders: dict[str, Path], **settings: Any) -> ModelRegistry:
@@ -235,11 +237,20 @@ def test_weights_that_a_folder_has_in_two_formats_are_counted_once(bert: Path, t
     assert file_bytes(str(folder)) == before + 100
 
 
-def test_a_load_tells_how_far_it_is(bert: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("early", [False, True], ids=["by the registry", "before the server"])
+def test_a_load_tells_how_far_it_is(bert: Path, early: bool, monkeypatch: Any) -> None:
     monkeypatch.setattr(load_events, "SHARE_SECONDS", 0)
+    watched, load = threading.Event(), ServedModel.load
+
+    def load_watched(*values: Any) -> ServedModel:
+        watched.wait(60)
+        return load(*values)
+
+    monkeypatch.setattr(ServedModel, "load", load_watched)
 
     async def go() -> None:
-        models = ModelRegistry(ServerSettings(models=(ModelSettings(source=str(bert), precision="bf16"),)).check())
+        settings = ServerSettings(models=(ModelSettings(source=str(bert), precision="bf16"),)).check()
+        models = ModelRegistry(settings, begin_load(settings) if early else None)
         found: list[dict[str, Any]] = []
 
         async def watch() -> None:
@@ -247,8 +258,10 @@ def test_a_load_tells_how_far_it_is(bert: Path, monkeypatch: Any) -> None:
                 found.append(event or {})
 
         watching = asyncio.create_task(watch())
-        await asyncio.sleep(0)
-        await models.get()
+        getting = asyncio.create_task(models.get())
+        await until(lambda: found)
+        watched.set()
+        await getting
         await until(lambda: found[-1]["status"] == "loaded")
         watching.cancel()
         shares = [(event["stage"], event["percent"]) for event in found if "percent" in event]

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..load_progress import LoadRelay, watch_load
 from ..runtime.turns import take_turns
 from .keys import KeyRing
 from .settings import ModelSettings, ServerSettings
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EarlyLoad:
-    """Load of a model that began before there was a server. `begin`: seconds of a monotonic clock."""
+    """Load of a model that began before there was a server.
+
+    Args:
+        progress: tells how far the load is. begin: seconds of a monotonic clock.
+    """
 
     model: ModelSettings
     future: Future[ServedModel]
+    progress: LoadRelay
     begin: float = field(default_factory=time.monotonic)
 
 
@@ -56,10 +62,16 @@ def begin_load(settings: ServerSettings) -> EarlyLoad | None:
     take_turns()
     gc.disable()  # imports and a load make a million objects that stay, and each collection would look at all of them
     pool = ThreadPoolExecutor(1, thread_name_prefix="multihead-load")
-    future = pool.submit(ServedModel.load, first, settings)
+    progress = LoadRelay()
+
+    def load() -> ServedModel:
+        with watch_load(progress):
+            return ServedModel.load(first, settings)
+
+    future = pool.submit(load)
     future.add_done_callback(lambda _: collect_garbage())
     pool.shutdown(wait=False)
-    return EarlyLoad(first, future)
+    return EarlyLoad(first, future, progress)
 
 
 def collect_garbage() -> None:

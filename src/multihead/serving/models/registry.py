@@ -138,6 +138,7 @@ class ModelRegistry:
                 model = await self._build(settings)
             else:
                 self._begun = None
+                begun.progress.listener = LoadShares(self.events, settings.id).tell
                 model = await asyncio.wrap_future(begun.future)
             await self.attach_adapters(model)
         except ApiError:
