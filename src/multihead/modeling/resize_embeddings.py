@@ -72,6 +72,11 @@ def _size(model: BaseModel) -> int:
         raise UnsupportedOption(
             f"{type(model).__name__} has a vocabulary a side, or more rows than words; its tables keep their size."
         )
+    if found := next((part for part in model.modules() if getattr(part, "looks_up_tokens", False)), None):
+        raise UnsupportedOption(
+            f"{type(model).__name__} computes with token ids in its {type(found).__name__}, which belongs to one "
+            "vocabulary; its tables keep their size."
+        )
     return int(sizes.pop())
 
 
@@ -82,6 +87,9 @@ def _tables(model: BaseModel) -> Iterator[tuple[nn.Module, str]]:
     for module in dict.fromkeys(modules):
         yield from ((module, name) for name in ("weight", "bias") if module._parameters.get(name) is not None)
     yield from ((head, "bias") for head in heads if head.bias is not None)
+    carried = getattr(model.head, "carried", None)  # stored, and never added
+    if isinstance(carried, nn.ParameterDict) and "bias" in carried:
+        yield carried, "bias"
 
 
 def _check(part: nn.Module, name: str, old: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -68,7 +68,12 @@ def build(config: Any) -> Stack:
 
 
 def keys(config: DeepseekOcr2TextConfig) -> KeyMap:
-    return llama.keys(config, expert_rows())
+    # the reference reads experts of this type in stacks alone
+    joined = (
+        (r"\.experts\.(?P<expert>\d+)\.(gate|up)_proj\.weight$", ".experts.gate_up_proj"),
+        (r"\.experts\.(?P<expert>\d+)\.down_proj\.weight$", ".experts.down_proj"),
+    )
+    return replace(llama.keys(config, expert_rows()), joined=joined)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(

@@ -47,6 +47,7 @@ class HashedExperts(RoutedExperts):
     """
 
     integers: ClassVar = ("table",)  # parameters that hold whole numbers
+    looks_up_tokens: ClassVar[bool] = True  # the table belongs to one vocabulary
 
     def __init__(
         self, width: int, experts: nn.Module, count: int, *, words: int, chosen: int, act: str, scale: float

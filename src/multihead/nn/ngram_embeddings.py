@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +110,8 @@ class NGramEmbeddings(nn.Module):
     Args:
         rows: of all tables together, and some that no n-gram has.
     """
+
+    looks_up_tokens: ClassVar[bool] = True  # the factors of the hash belong to one vocabulary
 
     def __init__(self, rule: NGramHash, rows: int, width: int) -> None:
         super().__init__()
