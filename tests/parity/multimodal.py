@@ -31,7 +31,8 @@ class Whole:
         kind: its model_type. text, vision, outer: entries of its configs beside `TEXT` and the shrunk defaults.
         name: of its class, where it is not the config's with ForConditionalGeneration.
         tolerance: of the largest magnitude.
-        inner: name of the tower's config. text_name: of the text config's model_type, where it is to be said.
+        tower: name of its config. text_name: of the text config's model_type, where it is to be said.
+        alone: class of the reference that reads the text half, where it has none that scores words.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Whole:
     outer: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     tower: str = "vision_config"
+    alone: str = ""
     tolerance: float = 3e-6
 
     def config(self) -> Any:

@@ -82,7 +82,12 @@ WHOLES = (
     Whole("minicpmv4_6", text=DELTA, tolerance=2e-5),
     Whole("minicpmv4_7", text=DELTA, tolerance=2e-5),
     Whole("cohere2_vision", text=WINDOWS),
-    Whole("deepseek_ocr2", text={**DEEPSEEK, "mlp_layer_types": ["dense", "sparse", "sparse"]}),
+    Whole(
+        "deepseek_ocr2",
+        text={**DEEPSEEK, "mlp_layer_types": ["dense", "sparse", "sparse"]},
+        vision={"encoder_config": {**TEXT, "max_window_layers": 1}},
+        alone="DeepseekOcr2TextModel",
+    ),
     Whole("deepseek_vl"),
     Whole("gemma3", text={**WINDOWS, "final_logit_softcapping": 3.0}),
     Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
@@ -158,7 +163,12 @@ def test_the_text_half_equals_the_whole_model_on_text(whole: Whole, ids: torch.T
         modules = {name: x.clone().contiguous() for name, x in model.state_dict().items()}
         save_file(modules, tmp_path / "model.safetensors")
     half.save_pretrained(tmp_path / "text")
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "text", attn_implementation="eager")
+    kind = getattr(transformers, whole.alone, None) or transformers.AutoModelForCausalLM
+    again = kind.from_pretrained(tmp_path / "text", attn_implementation="eager")
+    if whole.alone:
+        states = again(input_ids=ids).last_hidden_state
+        assert difference(states @ half.get_output_embeddings().weight.T, expected) < whole.tolerance
+        return
     assert type(again).__name__ == type(half).__name__
     with torch.no_grad():
         assert difference(again(input_ids=ids).logits, expected) < whole.tolerance
