@@ -37,6 +37,7 @@ FLOORS: list[dict[str, str]] = [
     {"config": "config.json as checked dataclasses", "hub": "model names to local folders: hub, package index, disk"},
     {
         "files": "files that are written whole or not at all",
+        "gguf_names": "names of GGUF files: parts of a split model, and files that are no model",
         "data_files": "rows of CSV, JSON, Parquet and text files",
         "consoles": "consoles for commands and training",
         "load_progress": "how far the load of a model is",

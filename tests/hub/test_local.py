@@ -53,6 +53,17 @@ def test_a_gguf_file_is_found_by_name_or_alone(tmp_path):
     assert resolve(tmp_path, gguf_file="b.gguf") == tmp_path / "b.gguf"
 
 
+def test_parts_of_a_model_and_its_projector_are_one_model(tmp_path):
+    names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-F16.gguf"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert resolve(tmp_path) == tmp_path / names[0]
+    assert resolve(tmp_path, gguf_file=names[1]) == tmp_path / names[1]
+    (tmp_path / "n-00001-of-00002.gguf").write_bytes(b"")
+    with pytest.raises(ModelNotFound, match=r"2 GGUF files.*m-00001-of-00002\.gguf, n-00001"):
+        resolve(tmp_path)
+
+
 def test_several_gguf_files_ask_for_a_choice(tmp_path):
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"")

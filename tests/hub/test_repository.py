@@ -266,6 +266,20 @@ def test_offline_misses_a_shard(hub):
         resolve("org/big", MODEL, local_files_only=True)
 
 
+def test_all_parts_of_a_gguf_model_are_fetched(hub):
+    parts = {f"q/m-0000{n}-of-00003.gguf": bytes([n]) for n in (1, 2, 3)}
+    hub.add("org/split", {**parts, "mmproj-F16.gguf": b"0", "q/half-00002-of-00002.gguf": b"9"})
+    path = resolve("org/split", MODEL, gguf_file="q/m-00002-of-00003.gguf")
+    assert path.read_bytes() == b"\2"
+    assert hub.downloads() == list(parts)
+    assert resolve("org/split", MODEL, gguf_file="q/m-00002-of-00003.gguf", local_files_only=True) == path
+    with pytest.raises(ModelNotFound, match=r"a part of a split model, but not q/half-00001-of-00002\.gguf"):
+        resolve("org/split", MODEL, gguf_file="q/half-00002-of-00002.gguf")
+    hub.add("org/alone", {"m-00001-of-00002.gguf": b"1", "m-00002-of-00002.gguf": b"2", "mmproj-F16.gguf": b"0"})
+    assert resolve("org/alone", MODEL).name == "m-00001-of-00002.gguf"
+    assert hub.downloads() == ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", *parts]
+
+
 def test_offline_gives_the_gguf_file_and_the_subfolder_too(hub):
     hub.add("org/two", {"q/a.gguf": b"1", "q/b.gguf": b"2"})
     path = resolve("org/two", MODEL, subfolder="q", gguf_file="a.gguf")

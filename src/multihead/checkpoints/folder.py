@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound, read_errors
 from ..files import rebuild_folder
+from ..gguf_names import models
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
@@ -60,7 +61,8 @@ def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
     for name in (SAFE, SAFE_INDEX, TORCH, TORCH_INDEX):
         if (path / name).is_file():
             return _file(path / name)
-    others = sorted(path.glob("[!.]*.gguf")) or sorted(p for p in path.glob("model*.bin") if _marian(p))
+    files = models(p.name for p in path.glob("[!.]*.gguf"))
+    others = [path / name for name in files] or sorted(p for p in path.glob("model*.bin") if _marian(p))
     if len(others) == 1:
         return _file(others[0])
     if others:

@@ -10,12 +10,13 @@ import os
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptFile, ModelNotFound, read_errors
+from ..gguf_names import parts
 
 MAGIC = b"GGUF"
 STRING, ARRAY = 8, 9
@@ -78,6 +79,8 @@ TENSOR_TYPES: Mapping[int, TensorType] = {
         TensorType(34, "TQ1_0", 256, 54),
         TensorType(35, "TQ2_0", 256, 66),
         TensorType(39, "MXFP4", 32, 17),
+        TensorType(40, "NVFP4", 64, 36),
+        TensorType(41, "Q1_0", 128, 18),
     )
 }
 BY_NAME: Mapping[str, TensorType] = {row.name: row for row in TENSOR_TYPES.values()}
@@ -86,22 +89,27 @@ WRITTEN: Mapping[str, TensorType] = {name: row for name, row in BY_NAME.items() 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of a file: `shape` has rows first; `start` (from the file's beginning) and `size` are in bytes."""
+    """A tensor of a file: `shape` has rows first; `start` (from the file's beginning) and `size` are in bytes.
+
+    Args:
+        part: which part of a split model has the tensor.
+    """
 
     type: TensorType
     shape: tuple[int, ...]
     start: int
     size: int
+    part: int = 0
 
 
 @dataclass(frozen=True)
 class Container:
-    """An open file. `buffer` is a private memory map of the whole file."""
+    """An open file, or all parts of a split model. `buffers` are private memory maps of the whole parts."""
 
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
-    buffer: mmap.mmap
+    buffers: tuple[mmap.mmap, ...]
 
 
 class LazyMetadata(Mapping[str, Any]):
@@ -219,9 +227,37 @@ class Reader:
 def read(path: Path) -> Container:
     """Open a file and check its whole structure. Tensors and long arrays are not read yet.
 
+    Args:
+        path: of the file, or of any part of a split model: its metadata is the first part's.
+
     Raises:
-        ModelNotFound: no such file. CorruptFile: content that the format does not allow, with its offset.
+        ModelNotFound: no such file, or a part is missing. CorruptFile: content that the format does not allow, with its
+            offset, or parts that are not of one model.
     """
+    names = parts(path.name)
+    missing = [name for name in names if not path.with_name(name).is_file()]
+    if missing and len(names) > 1:
+        raise ModelNotFound(f"{path} is a part of a split model, and {', '.join(missing)} is missing beside it.")
+    files = [_read_file(path.with_name(name)) for name in names]
+    first, tensors = files[0], dict[str, TensorInfo]()
+    for number, file in enumerate(files):
+        said = (file.metadata.get("split.no", 0), file.metadata.get("split.count") or 1)
+        if said != (number, len(files)):
+            raise CorruptFile(
+                f"{file.path} says that it is part {said[0]} of {said[1]}, counted from zero, and its name says "
+                f"{number} of {len(files)}. Give it its own name."
+            )
+        if twice := tensors.keys() & file.tensors.keys():
+            raise CorruptFile(f"{min(twice)!r} is in two parts of {path}. Get them again.")
+        tensors |= {name: replace(info, part=number) for name, info in file.tensors.items()}
+    total = first.metadata.get("split.tensors.count", len(tensors))
+    if total != len(tensors):
+        raise CorruptFile(f"The parts of {path} hold {len(tensors)} tensors, and should hold {total}. Get them again.")
+    return replace(first, tensors=tensors, buffers=tuple(file.buffers[0] for file in files))
+
+
+def _read_file(path: Path) -> Container:
+    """Open one file."""
     try:
         with open(path, "rb") as file:
             state, buffer = os.fstat(file.fileno()), mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -232,7 +268,7 @@ def read(path: Path) -> Container:
     with read_errors(path):
         reader = Reader(buffer, path)
         header = _known_header(reader, state)
-        return Container(path, LazyMetadata(reader, header.places), header.tensors, buffer)
+        return Container(path, LazyMetadata(reader, header.places), header.tensors, (buffer,))
 
 
 @dataclass(frozen=True)

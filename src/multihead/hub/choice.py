@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from ..errors import ModelNotFound
+from ..gguf_names import models, parts
 from .request import Want
 
 CONFIG = "config.json"
@@ -97,7 +98,7 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
             raise ModelNotFound(
                 f"{source} has no file {gguf_file!r}. {suggest_names(gguf_file, match_patterns(names, GGUF))}"
             )
-        return Choice(cores=(gguf_file,), single=gguf_file)
+        return Choice(cores=gguf_parts(names, gguf_file, source), single=gguf_file)
     if is_adapter_listing(names):
         return adapter_files(names, want, source)
     cores: list[str] = []
@@ -113,7 +114,7 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
         found = core_files(inner, kind)
         if not found:
             single = single_gguf(names, source)
-            found = [single] if single else list(match_patterns(names, MARIAN))
+            found = [*gguf_parts(names, single, source)] if single else list(match_patterns(names, MARIAN))
         if not found:
             raise ModelNotFound(f"{source} has no {NEEDS[kind]}. {format_names(names)}")
         cores += [home + name for name in found]
@@ -157,11 +158,23 @@ def adapter_files(names: Collection[str], want: Collection[Want], source: str) -
 
 
 def single_gguf(names: Collection[str], source: str) -> str | None:
-    """Return the single GGUF file of a listing, or None. Raises ModelNotFound if there are several."""
-    found = list(match_patterns(names, GGUF))
+    """Return the single GGUF model of a listing, or None: its file, or its first part.
+
+    Raises:
+        ModelNotFound: there are several.
+    """
+    found = models(match_patterns(names, GGUF))
     if len(found) > 1:
         raise ModelNotFound(f"{source} has {len(found)} GGUF files; name one with gguf_file=: {', '.join(found)}.")
     return found[0] if found else None
+
+
+def gguf_parts(names: Collection[str], name: str, source: str) -> tuple[str, ...]:
+    """Return the files of the GGUF model to which a file belongs. Raises ModelNotFound if parts are missing."""
+    found = parts(name)
+    if missing := [part for part in found if part not in names]:
+        raise ModelNotFound(f"{source} has {name!r}, a part of a split model, but not {', '.join(missing)}.")
+    return tuple(found)
 
 
 def is_usable(names: Collection[str]) -> bool:

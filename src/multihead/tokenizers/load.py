@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import read_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedTokenizer, read_errors, warn
+from ..gguf_names import models
 from . import defaults
 from .frames import ENDS, set_special_tokens
 from .languages import ENGLISH, language_tokens
@@ -54,8 +55,9 @@ def load_tokenizer(path: Path, *, name_or_path: str = "", **changes: Any) -> Tok
     changes.pop("use_fast", None)  # there is only this one
     check(changes, "from_pretrained")
     with read_errors(path):
-        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(list(path.glob("[!.]*.gguf"))) == 1):
-            tokenizer = from_file(path if path.is_file() else next(path.glob("[!.]*.gguf")), changes)
+        files = [] if path.is_file() else models(file.name for file in path.glob("[!.]*.gguf"))
+        if path.is_file() or (not (path / "tokenizer.json").is_file() and len(files) == 1):
+            tokenizer = from_file(path if path.is_file() else path / files[0], changes)
         else:
             tokenizer = from_folder(path, changes)
     tokenizer.name_or_path = name_or_path or str(path)

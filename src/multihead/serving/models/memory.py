@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from ...errors import MultiheadError
+from ...gguf_names import parts
 from ...hub import Want, resolve
 
 WEIGHTS = (".safetensors", ".bin", ".gguf")
@@ -25,7 +26,7 @@ def file_bytes(source: str) -> int:
     except MultiheadError:
         return 0
     if root.is_file():
-        return root.stat().st_size
+        return sum(root.with_name(name).stat().st_size for name in parts(root.name))
     # the same weights often lie in a folder twice: a load reads the first kind
     kinds: dict[tuple[Path, str], int] = {}
     for path in root.rglob("*"):
