@@ -164,7 +164,8 @@ def entries(kind: str, config: Any) -> dict[str, Any]:
 def write(path: Path, kind: str, metadata: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     writer = gguf.GGUFWriter(path, kind)
     for name, value in metadata.items():
-        add = {float: writer.add_float32, str: writer.add_string}.get(type(value), writer.add_uint32)
+        kinds = {float: writer.add_float32, str: writer.add_string, bool: writer.add_bool, list: writer.add_array}
+        add = kinds.get(type(value), writer.add_uint32)
         add(name, value)
     writer.add_tokenizer_model("gpt2")
     tokens = [f"w{number}" for number in range(WORDS)]

@@ -31,6 +31,10 @@ UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps el
     """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
     decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout""".split()
 )
+READ_ONLY = frozenset(  # architectures whose files need settings beyond `ENTRIES`, which are not written here
+    """command-r cohere2 deepseek2 ernie4_5-moe glm4moe gpt-oss granitemoe hunyuan-moe lfm2 lfm2moe mamba mamba2
+    minimax-m2 modern-bert olmo olmoe qwen2moe qwen3moe""".split()
+)
 SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "def f(x):\n    return x ** 2  # ok", "")
 
 
@@ -53,9 +57,10 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
         )
     if kind not in WRITTEN:
         raise InvalidInput(f"A GGUF file is written as {', '.join(WRITTEN)}, not {kind!r}.")
-    name = dict(FAMILIES[model.config.model_type].layouts).get("gguf")
-    if name is None or "gguf" not in model.architecture.layouts or model._head is None:
-        able = sorted(k for k, entry in FAMILIES.items() if dict(entry.layouts).get("gguf"))
+    names = {k: dict(entry.layouts).get("gguf", "") for k, entry in FAMILIES.items()}
+    name = names[model.config.model_type]
+    if not name or name in READ_ONLY or "gguf" not in model.architecture.layouts or model._head is None:
+        able = sorted(k for k, known in names.items() if known and known not in READ_ONLY)
         raise UnsupportedConfig(
             f"{type(model).__name__} is not written as GGUF; these families are: {', '.join(able)}."
         )

@@ -78,7 +78,7 @@ def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
     Raises:
         UnsupportedConfig: a setting that is neither computed nor without effect.
     """
-    settings, family = Settings(checkpoint.metadata), architecture(model_type)
+    settings, family = Settings(checkpoint.metadata, tuple(checkpoint.tensors)), architecture(model_type)
     entries = {"model_type": model_type, **_common_entries(checkpoint), **family.foreign_config["gguf"](settings)}
     cls = architecture(entries["model_type"]).config
     entries |= read_windows(settings, cls, entries.get("num_hidden_layers"))

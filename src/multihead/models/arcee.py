@@ -7,6 +7,7 @@ from functools import partial
 
 from ..config import Size
 from . import llama, nemotron
+from .common import gguf
 
 
 @dataclass(kw_only=True)
@@ -23,4 +24,12 @@ class ArceeConfig(llama.LlamaConfig):
 
 
 build = partial(nemotron.build, norm=llama.norm)
-ARCHITECTURE = llama.ARCHITECTURE.derive("Arcee", ArceeConfig, build, keys=nemotron.keys)
+gguf_keys = partial(gguf.llama_keys, without=("layers.*.ffn.step.gate",), turned=True)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Arcee",
+    ArceeConfig,
+    build,
+    keys=nemotron.keys,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": llama.gguf_config},
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import llama
+from .common import gguf
 from .common.patterns import SLIDING, every, layer_kinds, rotary_of
 
 
@@ -86,11 +88,32 @@ def keys(config: CohereConfig) -> KeyMap:
     return replace(plain, rows={**rows, **turned, **norms, "layers.*.norm": "layers.*.input_layernorm"})
 
 
+def gguf_keys(config: CohereConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, with the rotary pairs side by side as in Cohere's own files."""
+    plain = gguf.llama_keys(config, turned=True)
+    rows: Rows = {ours.replace(".step.", "."): theirs for ours, theirs in plain.rows.items() if "before" not in ours}
+    norms = {f"layers.*.attention.{n}_norm": Interleaved(f"blk.*.attn_{n}_norm", 1, axis=1) for n in "qk"}
+    return replace(plain, rows={**rows, **norms, "layers.*.norm": "blk.*.attn_norm"})
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file. As in llama.cpp, the number of layers tells who norms queries and keys."""
+    own = gguf.entries(metadata, (*llama.GGUF_NAMES, "layer_norm_eps", "sliding_window"))
+    normed = {"use_qk_norm": own["num_hidden_layers"] >= 64} if metadata["general.architecture"] == "command-r" else {}
+    return {**own, **gguf.named(metadata, logit_scale="logit_scale"), **normed}
+
+
 def generate(config: CohereConfig, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.logit_scale)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(
-    "Cohere", CohereConfig, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
+    "Cohere",
+    CohereConfig,
+    build,
+    keys=keys,
+    heads={"Model": None, "ForCausalLM": generate},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )
 COHERE2 = replace(ARCHITECTURE, name="Cohere2", config=Cohere2Config, build=build_mixed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -12,6 +14,7 @@ from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -57,5 +60,18 @@ def keys(config: Any) -> KeyMap:
     return llama.keys(config, turned)
 
 
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = gguf.entries(metadata, llama.GGUF_NAMES)
+    return {**found, "use_bias": gguf.has(metadata, "blk.0.attn_q.bias")}
+
+
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}
-ARCHITECTURE = llama.ARCHITECTURE.derive("Ernie4_5", Ernie4_5Config, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Ernie4_5",
+    Ernie4_5Config,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": partial(gguf.llama_keys, turned=True)},
+    foreign_config={"gguf": gguf_config},
+)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
-from ..checkpoints.tensor_sources import Interleaved, Shaped
+from ..checkpoints.tensor_sources import Flat, Interleaved, Shaped, Source
 from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head
@@ -16,7 +16,8 @@ from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import gptj, llama
-from .common.experts import ALONE, ROUTED, expert_rows, gated, routed, routed_rows
+from .common import gguf
+from .common.experts import ALONE, ROUTED, SHARED, expert_rows, gated, routed, routed_rows
 from .common.later_words import without_mtp
 from .common.patterns import rotary_of
 
@@ -93,9 +94,33 @@ def keys(config: Ernie4_5_MoeConfig) -> KeyMap:
     return without_mtp(replace(table, renamed=((r"\.gate\.moe_statics\.", ".moe_statics."),)))
 
 
+def gguf_keys(config: Ernie4_5_MoeConfig) -> KeyMap:
+    shared = gguf.shared_keys(SHARED) if config.moe_num_shared_experts else {}
+    stem = ROUTED if shared else ALONE
+    bias: dict[str, str | Source] = {f"{stem}.rule.correction": Flat("blk.*.exp_probs_b.bias")}
+    return gguf.llama_keys(config, {**gguf.expert_keys(stem, config.moe_num_experts), **shared, **bias}, turned=True)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = gguf.named(
+        metadata, moe_num_experts="expert_count", moe_k="expert_used_count",
+        moe_num_shared_experts="expert_shared_count", moe_intermediate_size="expert_feed_forward_length",
+        moe_layer_start_index="leading_dense_block_count", moe_layer_interval="interleave_moe_layer_step",
+    )  # fmt: skip
+    return {**gguf.entries(metadata, llama.GGUF_NAMES), **own}
+
+
 def generate(config: Ernie4_5_MoeConfig, backbone: Stack) -> Head:
     return gptj.generate(config, backbone) if config.use_bias else llama.generate(config, backbone)
 
 
 HEADS = {"Model": None, "ForCausalLM": generate}
-ARCHITECTURE = llama.ARCHITECTURE.derive("Ernie4_5_Moe", Ernie4_5_MoeConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Ernie4_5_Moe",
+    Ernie4_5_MoeConfig,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)

@@ -5,8 +5,9 @@ Layers without a window have no positions, if others have one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Size
@@ -15,6 +16,7 @@ from ..nn.layer import Layer, Residual
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, qwen3
+from .common import gguf
 from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
@@ -77,4 +79,22 @@ def keys(config: Exaone4Config) -> KeyMap:
     return llama.keys(config, own, without=("layers.*.attention.before", "layers.*.ffn.before"))
 
 
-ARCHITECTURE = llama.ARCHITECTURE.derive("Exaone4", Exaone4Config, build, keys=keys)
+def gguf_keys(config: Exaone4Config) -> KeyMap:
+    norms = {"layers.*.attention.out": "blk.*.post_attention_norm", "layers.*.ffn.out": "blk.*.post_ffw_norm"}
+    without = ("layers.*.attention.before", "layers.*.ffn.before")
+    return gguf.llama_keys(config, {**qwen3.GGUF_NORMS, **norms}, without)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file; one that names no window has none."""
+    return {"sliding_window": None, **gguf.entries(metadata, (*llama.GGUF_NAMES, "sliding_window"))}
+
+
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Exaone4",
+    Exaone4Config,
+    build,
+    keys=keys,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)

@@ -83,7 +83,7 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return config entries of a GGUF file: softcaps of file or family; rotary entries are the full layers'."""
     kind = metadata["general.architecture"]
     width = metadata[f"{kind}.attention.key_length"]
-    if metadata.get(f"{kind}.block_count") == MEAN_SCALED[kind]:  # the 27B model scales by its mean width a head
+    if metadata.get(f"{kind}.block_count") == MEAN_SCALED.get(kind):  # the 27B model scales by its mean width a head
         width = metadata[f"{kind}.embedding_length"] // metadata[f"{kind}.attention.head_count"]
     names = (*llama.GGUF_NAMES, "sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
     return {**gguf.entries(metadata, names), "query_pre_attn_scalar": width}

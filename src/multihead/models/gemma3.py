@@ -84,8 +84,10 @@ def gguf_keys(config: Gemma3TextConfig) -> KeyMap:
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    local = metadata.get("gemma3.rope.freq_base_swa")
-    return {**gemma2.gguf_config(metadata), **({} if local is None else {"rope_local_base_freq": local})}
+    """Return config entries of a GGUF file; an architecture of its own says that a model reads in both directions."""
+    own = gguf.named(metadata, rope_local_base_freq="rope.freq_base_swa")
+    both = {"use_bidirectional_attention": True} if metadata["general.architecture"] == "gemma-embedding" else {}
+    return {**gemma2.gguf_config(metadata), **own, **both}
 
 
 ARCHITECTURE = replace(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
-from ..checkpoints.tensor_sources import Interleaved, Part
+from ..checkpoints.tensor_sources import Interleaved, Part, Source
 from ..config import Count, Size
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -58,18 +60,20 @@ def build_sandwich(config: Glm4Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-def keys(config: GlmConfig) -> KeyMap:
+def rows(config: GlmConfig, projection: str, fused: str) -> dict[str, str | Source]:
+    """Return the key map rows of queries and keys (`projection` has a % for q or k), and of gate and up in one."""
     rotated = int(config.head_width * config.rope_parameters.get("partial_rotary_factor", 1.0))
     heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads or config.num_attention_heads}
-    own = {
-        f"layers.*.attention.step.{n}": Interleaved(f"layers.*.self_attn.{n}_proj", count, rotated)
+    own: dict[str, str | Source] = {
+        f"layers.*.attention.step.{n}": Interleaved(projection.replace("%", n), count, rotated)
         for n, count in heads.items()
     }
     sizes = (config.intermediate_size,) * 2
-    fused = {
-        f"layers.*.ffn.step.{n}": Part("layers.*.mlp.gate_up_proj", sizes, i) for i, n in enumerate(("gate", "up"))
-    }
-    return llama.keys(config, {**own, **fused})
+    return own | {f"layers.*.ffn.step.{n}": Part(fused, sizes, i) for i, n in enumerate(("gate", "up"))}
+
+
+def keys(config: GlmConfig) -> KeyMap:
+    return llama.keys(config, rows(config, "layers.*.self_attn.%_proj", "layers.*.mlp.gate_up_proj"))
 
 
 def keys_sandwich(config: Glm4Config) -> KeyMap:
@@ -81,6 +85,18 @@ def keys_sandwich(config: Glm4Config) -> KeyMap:
     return replace(plain, rows={**plain.rows, **norms})
 
 
+def gguf_keys(config: Glm4Config) -> KeyMap:
+    norms = {"layers.*.attention.out": "blk.*.post_attention_norm", "layers.*.ffn.out": "blk.*.post_ffw_norm"}
+    return gguf.llama_keys(config, {**rows(config, "blk.*.attn_%", "blk.*.ffn_up"), **norms})
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = llama.gguf_config(metadata)
+    width = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
+    own = {"head_dim": width, "attention_bias": gguf.has(metadata, "blk.0.attn_q.bias")}
+    return {**found, **gguf.rotary_factor(metadata, width), **own}
+
+
 ARCHITECTURE = llama.ARCHITECTURE.derive(
     "Glm",
     GlmConfig,
@@ -88,4 +104,12 @@ ARCHITECTURE = llama.ARCHITECTURE.derive(
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
 )
-GLM4 = replace(ARCHITECTURE, name="Glm4", config=Glm4Config, build=build_sandwich, keys=keys_sandwich)
+GLM4 = replace(
+    ARCHITECTURE,
+    name="Glm4",
+    config=Glm4Config,
+    build=build_sandwich,
+    keys=keys_sandwich,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Source
 from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.attention import Attention
@@ -15,7 +16,8 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import deepseek, llama, qwen3
-from .common.experts import expert_rows, gated, routed
+from .common import gguf
+from .common.experts import ROUTED, SHARED, expert_rows, gated, routed
 from .common.later_words import without_later_layers
 from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
@@ -147,6 +149,47 @@ def keys(config: Any) -> KeyMap:
     return without_later_layers(config, llama.keys(config, rows))
 
 
-GLM4_MOE = llama.ARCHITECTURE.derive("Glm4Moe", Glm4MoeConfig, build, keys=keys, heads=HEADS)
+def gguf_keys(config: Glm4MoeConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, without the layers after the last, which draft the word after next."""
+    own: dict[str, str | Source] = {
+        **qwen3.GGUF_NORMS,
+        **gguf.expert_keys(ROUTED, config.n_routed_experts),
+        **gguf.shared_keys(SHARED),
+        f"{ROUTED}.rule.correction": "blk.*.exp_probs_b.bias",
+        "layers.*.ffn.before": "blk.*.post_attention_norm",
+    }
+    table, layers = gguf.llama_keys(config, own), "|".join(map(str, range(config.num_hidden_layers)))
+    return replace(table, ignored=(*table.ignored, rf"^blk\.(?!({layers})\.)\d+\."))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, which counts the drafting layers too."""
+    found = llama.gguf_config(metadata)
+    width = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
+    own = gguf.named(
+        metadata, first_k_dense_replace="leading_dense_block_count", moe_intermediate_size="expert_feed_forward_length",
+        n_routed_experts="expert_count", n_shared_experts="expert_shared_count",
+        num_experts_per_tok="expert_used_count", routed_scaling_factor="expert_weights_scale",
+        norm_topk_prob="expert_weights_norm", n_group="expert_group_count", topk_group="expert_group_used_count",
+        num_nextn_predict_layers="nextn_predict_layers",
+    )  # fmt: skip
+    gguf.refuse_softmax(metadata)
+    told = {
+        "attention_bias": gguf.has(metadata, "blk.0.attn_q.bias"),
+        "use_qk_norm": gguf.has(metadata, "blk.0.attn_q_norm.weight"),
+        "num_hidden_layers": found["num_hidden_layers"] - own.get("num_nextn_predict_layers", 0),
+    }
+    return {**found, **gguf.rotary_factor(metadata, width), **own, **told}
+
+
+GLM4_MOE = llama.ARCHITECTURE.derive(
+    "Glm4Moe",
+    Glm4MoeConfig,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)
 SOLAR_OPEN = replace(GLM4_MOE, name="SolarOpen", config=SolarOpenConfig)
 DOTS1 = replace(GLM4_MOE, name="Dots1", config=Dots1Config, build=build_windows)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
-from ..checkpoints.tensor_sources import PerHead, Source
+from ..checkpoints.tensor_sources import Part, PerHead, Source
 from ..config import Config, Count, Size
 from ..heads.heads import Head, LanguageModel
 from ..nn.attention.attention import Attention
@@ -19,6 +19,7 @@ from ..nn.layer import Layer, ParallelLayer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
 from . import llama
+from .common import gguf
 from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
 from .gpt2 import classify_tokens
@@ -102,6 +103,31 @@ def keys(config: GPTNeoXConfig) -> KeyMap:
     return KeyMap({**rows, **fused}, "gpt_neox.", ignored=ignored, renamed=((r"^lm_head\.", "embed_out."),))
 
 
+def gguf_keys(config: GPTNeoXConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, with all queries before all keys before all values."""
+    attention, ffn = ("attention", "ffn") if config.use_parallel_residual else ("attention.step", "ffn.step")
+    sizes = (config.hidden_size,) * 3
+    rows: dict[str, str | Source] = {
+        "embed.token": "token_embd",
+        **{f"layers.*.{attention}.{name}": Part("blk.*.attn_qkv", sizes, i) for i, name in enumerate("qkv")},
+        f"layers.*.{'norm' if config.use_parallel_residual else 'attention.before'}": "blk.*.attn_norm",
+        f"layers.*.{'ffn_norm' if config.use_parallel_residual else 'ffn.before'}": "blk.*.ffn_norm",
+        f"layers.*.{attention}.out": "blk.*.attn_output",
+        f"layers.*.{ffn}.up": "blk.*.ffn_up",
+        f"layers.*.{ffn}.down": "blk.*.ffn_down",
+        "norm": "output_norm",
+        "/table": "output",
+    }
+    return KeyMap(rows, ignored=(r"^output\.weight$",) if config.tie_word_embeddings else ())
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+    found = gguf.entries(metadata, (*names, "layer_norm_eps", "vocab_size"))
+    own = gguf.named(metadata, use_parallel_residual="use_parallel_residual")
+    return {**found, **own, **gguf.rotary_factor(metadata, found["hidden_size"] // found["num_attention_heads"])}
+
+
 def generate(config: GPTNeoXConfig, backbone: Stack) -> Head:
     if config.tie_word_embeddings:
         return Head(LanguageModel(backbone.embed.token))
@@ -124,4 +150,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": classify_tokens,
         "ForQuestionAnswering": answer,
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -17,7 +17,8 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import bamba, granite, llama
-from .common.experts import DENSE
+from .common import gguf
+from .common.experts import ALONE, DENSE, ROUTED, SHARED
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
 
 MOE = "layers.*.block_sparse_moe"
@@ -138,6 +139,23 @@ def keys_hybrid(config: GraniteMoeHybridConfig) -> KeyMap:
     return table(config, {**bamba.rows(config, "post_attention_layernorm"), **rows(config)})
 
 
-ARCHITECTURE = granite.ARCHITECTURE.derive("GraniteMoe", GraniteMoeConfig, build, keys=keys)
-SHARED = ARCHITECTURE.derive("GraniteMoeShared", GraniteMoeSharedConfig, build, keys=keys)
+def gguf_keys(config: GraniteMoeConfig) -> KeyMap:
+    shared = gguf.shared_keys(SHARED) if shared_width(config) else {}
+    own = gguf.expert_keys(ROUTED if shared else ALONE, config.num_local_experts)
+    return gguf.llama_keys(config, {**own, **shared}, DENSE, turned=True)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, whose architecture may have a shared expert."""
+    own = gguf.named(
+        metadata, num_local_experts="expert_count", num_experts_per_tok="expert_used_count",
+        shared_intermediate_size="expert_shared_feed_forward_length",
+    )  # fmt: skip
+    kind = {"model_type": "granitemoeshared"} if own.get("shared_intermediate_size") else {}
+    return {**granite.gguf_config(metadata), **own, **kind}
+
+
+LAYOUT: dict[str, Any] = {"layouts": {"gguf": gguf_keys}, "foreign_config": {"gguf": gguf_config}}
+ARCHITECTURE = granite.ARCHITECTURE.derive("GraniteMoe", GraniteMoeConfig, build, keys=keys, **LAYOUT)
+SHARED_EXPERT = ARCHITECTURE.derive("GraniteMoeShared", GraniteMoeSharedConfig, build, keys=keys, **LAYOUT)
 HYBRID = ARCHITECTURE.derive("GraniteMoeHybrid", GraniteMoeHybridConfig, build_hybrid, keys=keys_hybrid)

@@ -16,9 +16,10 @@ from ..nn.layer import Layer
 from ..nn.norms import RMSNorm
 from ..nn.positions import Rotary
 from ..nn.stack import Stack
-from . import llama
+from . import llama, qwen3
+from .common import gguf
 from .common.experts import DENSE as DENSE_ROWS
-from .common.experts import expert_rows, gated, routed
+from .common.experts import ROUTED, SHARED, expert_rows, gated, routed
 from .common.patterns import rotary_of
 
 NORMS: Rows = {
@@ -131,5 +132,35 @@ def keys_moe(config: HunYuanMoEV1Config) -> KeyMap:
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
-DENSE = llama.ARCHITECTURE.derive("HunYuanDenseV1", HunYuanDenseV1Config, build, keys=keys, heads=HEADS)
-MOE = DENSE.derive("HunYuanMoEV1", HunYuanMoEV1Config, build_moe, keys=keys_moe)
+DENSE = llama.ARCHITECTURE.derive(
+    "HunYuanDenseV1",
+    HunYuanDenseV1Config,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": qwen3.gguf_keys},
+    foreign_config={"gguf": llama.gguf_config},
+)
+
+
+def gguf_keys_moe(config: HunYuanMoEV1Config) -> KeyMap:
+    own = {**gguf.expert_keys(ROUTED, config.num_experts), **gguf.shared_keys(SHARED)}
+    return gguf.llama_keys(config, {**qwen3.GGUF_NORMS, **own}, DENSE_ROWS)
+
+
+def gguf_config_moe(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = gguf.named(
+        metadata, num_experts="expert_count", moe_topk="expert_used_count", num_shared_expert="expert_shared_count",
+        moe_intermediate_size="expert_feed_forward_length",
+    )  # fmt: skip
+    return {**llama.gguf_config(metadata), **own}
+
+
+MOE = DENSE.derive(
+    "HunYuanMoEV1",
+    HunYuanMoEV1Config,
+    build_moe,
+    keys=keys_moe,
+    layouts={"gguf": gguf_keys_moe},
+    foreign_config={"gguf": gguf_config_moe},
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +21,8 @@ from ..nn.norms import RMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, qwen3
+from .common import gguf
+from .common.experts import ALONE
 from .common.patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer, rotary_of
 
 CONV = "conv"
@@ -254,7 +256,63 @@ def keys(config: ConvolutionConfig) -> KeyMap:
     return llama.keys(config, own)
 
 
+def gguf_keys(config: ConvolutionConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, in which the last norm has the name of the words' norm."""
+    shape = config.hidden_size, config.conv_L_cache
+    own: dict[str, str | Source] = {
+        "layers.*.mixer.step.into": "blk.*.shortconv.in_proj",
+        "layers.*.mixer.step.convolution.weight": Shaped("blk.*.shortconv.conv.weight", shape, shape),
+        "layers.*.mixer.step.convolution.bias": "blk.*.shortconv.conv.bias",
+        "layers.*.mixer.step.out": "blk.*.shortconv.out_proj",
+        "layers.*.mixer.before": "blk.*.attn_norm",
+        **qwen3.GGUF_NORMS,
+        "norm": "token_embd_norm",
+    }
+    if isinstance(config, Lfm2MoeConfig):
+        own |= {**gguf.expert_keys(ALONE, config.num_experts), f"{ALONE}.rule.correction": "blk.*.exp_probs_b.bias"}
+    return gguf.llama_keys(config, own)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, which counts no key heads for a convolution."""
+    names = [name for name in llama.GGUF_NAMES if name != "num_key_value_heads"]
+    found = gguf.entries(metadata, names)
+    own = gguf.named(
+        metadata, conv_L_cache="shortconv.l_cache", norm_eps="attention.layer_norm_rms_epsilon",
+        num_key_value_heads="attention.head_count_kv",
+    )  # fmt: skip
+    heads = own.pop("num_key_value_heads")
+    each = heads if isinstance(heads, list) else [heads] * found["num_hidden_layers"]
+    kinds = [FULL if count else CONV for count in each]
+    adjusted = {} if metadata["general.architecture"] == "lfm2moe" else {"block_auto_adjust_ff_dim": False}
+    return {**found, **own, **adjusted, "layer_types": kinds, "num_key_value_heads": max(each)}
+
+
+def gguf_config_moe(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    gguf.refuse_softmax(metadata)
+    own = gguf.named(
+        metadata, num_experts="expert_count", num_experts_per_tok="expert_used_count",
+        moe_intermediate_size="expert_feed_forward_length", num_dense_layers="leading_dense_block_count",
+    )  # fmt: skip
+    return {**gguf_config(metadata), **own}
+
+
 HEADS = {"Model": None, "ForCausalLM": llama.generate}
-ARCHITECTURE = llama.ARCHITECTURE.derive("Lfm2", Lfm2Config, build, keys=keys, heads=HEADS)
-MOE = ARCHITECTURE.derive("Lfm2Moe", Lfm2MoeConfig, build_moe, keys=keys)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Lfm2",
+    Lfm2Config,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)
+MOE = ARCHITECTURE.derive(
+    "Lfm2Moe",
+    Lfm2MoeConfig,
+    build_moe,
+    keys=keys,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config_moe},
+)
 LFM3 = ARCHITECTURE.derive("Lfm3", Lfm3Config, build3, keys=keys3)

@@ -149,8 +149,20 @@ GGUF_NAMES = (
 
 
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config.json entries of a GGUF file's metadata."""
-    return gguf.entries(metadata, GGUF_NAMES)
+    """Return the config.json entries of a GGUF file's metadata. Only its tensors tell that there are biases."""
+    first = "blk.0.attn_q.bias", "blk.0.attn_output.bias"
+    biases = {"attention_bias": first, "mlp_bias": ("blk.0.ffn_up.bias", "blk.0.ffn_down.bias")}
+    found = {name: True for name, tensors in biases.items() if gguf.has(metadata, *tensors)}
+    return {**gguf.entries(metadata, GGUF_NAMES), **found}
+
+
+def own_gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a file of Llama's architecture, which is Mixtral's too: that has experts."""
+    found = gguf_config(metadata)
+    if metadata.get("llama.expert_count"):
+        own = gguf.named(metadata, num_local_experts="expert_count", num_experts_per_tok="expert_used_count")
+        found |= {"model_type": "mixtral", **own}
+    return found
 
 
 def generate(config: Any, backbone: Stack, **changes: Any) -> Head:
@@ -190,5 +202,5 @@ ARCHITECTURE = Architecture(
     keys,
     heads=HEADS,
     layouts={"gguf": partial(gguf.llama_keys, turned=True)},
-    foreign_config={"gguf": gguf_config},
+    foreign_config={"gguf": own_gguf_config},
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
-from ..checkpoints.tensor_sources import Shaped, Source
+from ..checkpoints.tensor_sources import Chained, Shaped, Source
 from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.embeddings import Embeddings
@@ -242,4 +242,43 @@ ARCHITECTURE = Architecture(
     memory_names=("cache_params", "use_cache"),
 )
 FALCON = ARCHITECTURE.derive("FalconMamba", FalconMambaConfig, lambda config: build(config, falcon_mixer))
-MAMBA2 = ARCHITECTURE.derive("Mamba2", Mamba2Config, lambda config: build(config, mixer2), keys=keys2)
+
+
+def gguf_keys2(config: Mamba2Config) -> KeyMap:
+    """Return the key map of llama.cpp's names for Mamba 2: numbers of heads are columns, the norm's weight groups."""
+    ours, heads, kernel = "layers.*.mixer.step", config.num_heads, config.conv_kernel
+    inner = heads * config.head_dim
+    channels, column = inner + 2 * config.n_groups * config.state_size, ((heads,), (heads, 1))
+    theirs = "blk.*.ssm_a"
+    own: dict[str, str | Source] = {
+        f"{ours}.convolution.weight": Shaped("blk.*.ssm_conv1d.weight", (channels, kernel), (channels, kernel)),
+        f"{ours}.step": "blk.*.ssm_dt.bias",
+        f"{ours}.decay": Chained(theirs, Shaped(theirs, *column), gguf.Decay(theirs)),
+        f"{ours}.skip": Shaped("blk.*.ssm_d", *column),
+        f"{ours}.gate.weight": Shaped("blk.*.ssm_norm.weight", (inner,), (config.n_groups, inner // config.n_groups)),
+    }
+    plain = gguf_keys(config)
+    rows = {name: row for name, row in plain.rows.items() if name != f"{ours}.select"}
+    return replace(plain, rows={**rows, **own})
+
+
+def gguf_config2(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = gguf.named(
+        metadata, hidden_size="embedding_length", num_hidden_layers="block_count", conv_kernel="ssm.conv_kernel",
+        state_size="ssm.state_size", num_heads="ssm.time_step_rank", n_groups="ssm.group_count",
+        layer_norm_epsilon="attention.layer_norm_rms_epsilon", inner="ssm.inner_size",
+    )  # fmt: skip
+    inner = found.pop("inner")
+    biased = gguf.has(metadata, "blk.0.ssm_in.bias")
+    widths = {"head_dim": inner // found["num_heads"], "expand": inner / found["hidden_size"]}
+    return {**found, **widths, "use_bias": biased}
+
+
+MAMBA2 = ARCHITECTURE.derive(
+    "Mamba2",
+    Mamba2Config,
+    lambda config: build(config, mixer2),
+    keys=keys2,
+    layouts={"gguf": gguf_keys2},
+    foreign_config={"gguf": gguf_config2},
+)

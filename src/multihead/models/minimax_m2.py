@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Source
 from ..config import Copies, Count, Size
 from ..nn.experts import GroupedTopK
 from ..nn.layer import Layer
 from ..nn.norms import AllHeadsNorm, RMSNorm
 from ..nn.stack import Stack
 from . import llama, mixtral, olmo2
-from .common.experts import DENSE, routed
+from .common import gguf
+from .common.experts import ALONE, DENSE, routed
 from .common.patterns import rotary_of
 
 
@@ -82,5 +84,28 @@ def keys(config: Any) -> KeyMap:
     return replace(llama.keys(config, rows, DENSE), renamed=mixtral.RENAMED)
 
 
+def gguf_keys(config: MiniMaxM2Config) -> KeyMap:
+    norms = {ours: f"blk.*.attn_{ours[-11:-5]}" for ours in olmo2.HEAD_NORMS}
+    bias: dict[str, str | Source] = {f"{ALONE}.rule.correction": "blk.*.exp_probs_b.bias"}
+    return gguf.llama_keys(config, {**bias, **norms, **gguf.expert_keys(ALONE, config.num_local_experts)}, DENSE)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    gguf.refuse_softmax(metadata)
+    own = gguf.named(
+        metadata, num_local_experts="expert_count", num_experts_per_tok="expert_used_count",
+        rotary_dim="rope.dimension_count",
+    )  # fmt: skip
+    return {**llama.gguf_config(metadata), **own}
+
+
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}
-ARCHITECTURE = llama.ARCHITECTURE.derive("MiniMaxM2", MiniMaxM2Config, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "MiniMaxM2",
+    MiniMaxM2Config,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)

@@ -11,6 +11,7 @@ from ..nn.experts import ExpertList, RoutedExperts, softmax_top_k
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.experts import ALONE, DENSE
 from .common.patterns import rotary_of
 from .mistral import HEADS, MistralConfig
@@ -57,4 +58,10 @@ def keys(config: Any) -> KeyMap:
     return replace(llama.keys(config, EXPERTS, DENSE), renamed=RENAMED)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.derive("Mixtral", MixtralConfig, build, keys=keys, heads=HEADS)
+def gguf_keys(config: MixtralConfig) -> KeyMap:
+    return gguf.llama_keys(config, gguf.expert_keys(ALONE, config.num_local_experts), DENSE, turned=True)
+
+
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Mixtral", MixtralConfig, build, keys=keys, heads=HEADS, layouts={"gguf": gguf_keys}
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm, Linear
+from .common import gguf
 from .common.architecture import Architecture
 from .common.patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer
 
@@ -125,6 +127,35 @@ def keys(config: ModernBertConfig) -> KeyMap:
     return KeyMap(rows, "model.", ignored=copies)
 
 
+def gguf_keys(config: ModernBertConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, without its head."""
+    rows: dict[str, str | Source] = {
+        "embed.token": "token_embd",
+        "embed.norm": "token_embd_norm",
+        "layers.*.attention.before": "blk.*.attn_norm",
+        "layers.*.attention.step.out": "blk.*.attn_output",
+        "layers.*.ffn.before": "blk.*.ffn_norm",
+        "layers.*.ffn.step.down": "blk.*.ffn_down",
+        "norm": "output_norm",
+    }
+    for index, name in enumerate("qkv"):
+        rows[f"layers.*.attention.step.{name}"] = Part("blk.*.attn_qkv", (config.hidden_size,) * 3, index)
+    for index, name in enumerate(("gate", "up")):
+        rows[f"layers.*.ffn.step.{name}"] = Part("blk.*.ffn_up", (config.intermediate_size,) * 2, index)
+    return KeyMap(rows, ignored=(r"^cls\.",))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+    found = gguf.entries(metadata, (*names, "vocab_size"))
+    own = gguf.named(
+        metadata, local_attention="attention.sliding_window", norm_eps="attention.layer_norm_epsilon",
+        local_rope_theta="rope.freq_base_swa",
+    )  # fmt: skip
+    wide = {"global_rope_theta": found.pop("rope_theta")} if "rope_theta" in found else {}
+    return {**found, **own, **wide}
+
+
 def transform(config: ModernBertConfig) -> Transform:
     width = config.hidden_size
     biases = {"bias": config.classifier_bias, "norm_bias": config.norm_bias}
@@ -160,4 +191,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": lambda config, backbone: classifier(config, config.num_labels, texts=False),
         "ForQuestionAnswering": lambda config, backbone: classifier(config, 2, texts=False),
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Source
 from ..config import Size
 from ..nn.feedforward import FeedForward
 from ..nn.norms import CentredLayerNorm
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -56,4 +59,29 @@ def keys(config: Any, more: Rows | None = None) -> KeyMap:
     return llama.keys(config, more, without=("layers.*.ffn.step.gate",))
 
 
-ARCHITECTURE = llama.ARCHITECTURE.derive("Nemotron", NemotronConfig, build, keys=keys)
+def gguf_keys(config: NemotronConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names, whose norms' weights are around 1; their biases are as they are."""
+    plain = gguf.llama_keys(config, without=("layers.*.ffn.step.gate",))
+    norms: dict[str, str | Source] = {}
+    for ours in ("layers.*.attention.before", "layers.*.ffn.before", "norm"):
+        theirs = plain.rows[ours]
+        key = theirs if isinstance(theirs, str) else theirs.key
+        norms |= {f"{ours}.weight": gguf.Shifted(f"{key}.weight"), f"{ours}.bias": f"{key}.bias"}
+    rows = {ours: theirs for ours, theirs in plain.rows.items() if f"{ours}.weight" not in norms}
+    return replace(plain, rows={**rows, **norms})
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**llama.gguf_config(metadata), **gguf.entries(metadata, (), norm_eps="layer_norm_eps")}
+    width = found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"]
+    return {**found, **gguf.rotary_factor(metadata, width)}
+
+
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Nemotron",
+    NemotronConfig,
+    build,
+    keys=keys,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,6 +15,7 @@ from ..nn.layer import Layer
 from ..nn.norms import PlainLayerNorm
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -41,9 +44,24 @@ def build(config: OlmoConfig) -> Stack:
     return llama.decoder(config, layer, norm)
 
 
+NORMS = ("layers.*.attention.before", "layers.*.ffn.before", "norm")
+
+
 def keys(config: OlmoConfig) -> KeyMap:
-    return llama.keys(config, without=("layers.*.attention.before", "layers.*.ffn.before", "norm"))
+    return llama.keys(config, without=NORMS)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {**llama.gguf_config(metadata), **gguf.named(metadata, clip_qkv="attention.clamp_kqv")}
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")}
-ARCHITECTURE = llama.ARCHITECTURE.derive("Olmo", OlmoConfig, build, keys=keys, heads=HEADS)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Olmo",
+    OlmoConfig,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": partial(gguf.llama_keys, without=NORMS, turned=True)},
+    foreign_config={"gguf": gguf_config},
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
 from ..config import Copies, Count, Size
@@ -13,7 +13,8 @@ from ..nn.layer import Layer, Residual
 from ..nn.norms import AllHeadsNorm, RMSNorm
 from ..nn.stack import Stack
 from . import llama, olmo2
-from .common.experts import DENSE, routed, routed_rows
+from .common import gguf
+from .common.experts import ALONE, DENSE, routed, routed_rows
 from .common.patterns import rotary_of
 
 
@@ -93,6 +94,16 @@ def keys(config: OlmoeConfig) -> KeyMap:
     return llama.keys(config, {**olmo2.HEAD_NORMS, **routed_rows()}, DENSE)
 
 
+def gguf_keys(config: OlmoeConfig) -> KeyMap:
+    norms = {ours: f"blk.*.attn_{ours[-11:-5]}" for ours in olmo2.HEAD_NORMS}
+    return gguf.llama_keys(config, {**norms, **gguf.expert_keys(ALONE, config.num_experts)}, DENSE)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = gguf.named(metadata, num_experts="expert_count", num_experts_per_tok="expert_used_count")
+    return {**llama.gguf_config(metadata), **own}
+
+
 def keys_flex(config: FlexOlmoConfig) -> KeyMap:
     plain = olmo2.keys(config)
     rows = {ours: theirs for ours, theirs in plain.rows.items() if ours not in DENSE}
@@ -100,5 +111,13 @@ def keys_flex(config: FlexOlmoConfig) -> KeyMap:
 
 
 HEADS = {end: llama.HEADS[end] for end in ("Model", "ForCausalLM")}
-ARCHITECTURE = llama.ARCHITECTURE.derive("Olmoe", OlmoeConfig, build, keys=keys, heads=HEADS)
-FLEX_OLMO = replace(ARCHITECTURE, name="FlexOlmo", config=FlexOlmoConfig, build=build_flex, keys=keys_flex)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "Olmoe",
+    OlmoeConfig,
+    build,
+    keys=keys,
+    heads=HEADS,
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
+)
+FLEX_OLMO = ARCHITECTURE.derive("FlexOlmo", FlexOlmoConfig, build_flex, keys=keys_flex)

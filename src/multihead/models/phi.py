@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -14,6 +15,7 @@ from ..nn.layer import ParallelLayer
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import gptj, llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -64,7 +66,24 @@ def keys(config: PhiConfig) -> KeyMap:
     return KeyMap(rows, "model.", ignored=(r"rotary_emb\.inv_freq$", *gptj.head_copies(config)))
 
 
+def gguf_keys(config: PhiConfig) -> KeyMap:
+    plain = gguf.llama_keys(config, without=("layers.*.ffn.step.gate",))
+    rows: Rows = {ours.replace(".step.", "."): theirs for ours, theirs in plain.rows.items() if "before" not in ours}
+    return replace(plain, rows={**rows, "layers.*.norm": "blk.*.attn_norm", "/bias": "output.bias"})
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = gguf.entries(metadata, (*llama.GGUF_NAMES, "layer_norm_eps"))
+    return {**found, **gguf.rotary_factor(metadata, found["hidden_size"] // found["num_attention_heads"])}
+
+
 HEADS = {end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"}
 ARCHITECTURE = llama.ARCHITECTURE.derive(
-    "Phi", PhiConfig, build, keys=keys, heads={**HEADS, "ForCausalLM": gptj.generate}
+    "Phi",
+    PhiConfig,
+    build,
+    keys=keys,
+    heads={**HEADS, "ForCausalLM": gptj.generate},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -45,8 +45,11 @@ def keys(config: Qwen3Config) -> KeyMap:
     return llama.keys(config, NORMS)
 
 
+GGUF_NORMS = {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS}
+
+
 def gguf_keys(config: Qwen3Config) -> KeyMap:
-    return gguf.llama_keys(config, {ours: f"blk.*.attn_{ours[-6:]}" for ours in NORMS})
+    return gguf.llama_keys(config, GGUF_NORMS)
 
 
 ARCHITECTURE = replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
+from ..checkpoints.tensor_sources import Source
 from ..config import Count, Size
 from ..nn.experts import ExpertList, RoutedExperts, SharedExpert, softmax_top_k
 from ..nn.feedforward import GatedFeedForward
@@ -16,6 +18,8 @@ from ..nn.layer import Layer
 from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import llama, qwen3
+from .common import gguf
+from .common.experts import ALONE, DENSE, ROUTED, SHARED
 from .common.patterns import FULL, SLIDING, rotary_of
 from .qwen2 import Qwen2Config, windows
 
@@ -142,11 +146,49 @@ def keys3(config: Qwen3MoeConfig) -> KeyMap:
     return llama.keys(config, {**qwen3.NORMS, **rows("layers.*.ffn.step")})
 
 
+def gguf_keys2(config: Qwen2MoeConfig) -> KeyMap:
+    share: dict[str, str | Source] = {f"{ALONE}.share": gguf.Row("blk.*.ffn_gate_inp_shexp")}
+    own = {**gguf.expert_keys(ROUTED, config.num_experts), **gguf.shared_keys(SHARED), **share}
+    return gguf.llama_keys(config, own, DENSE)
+
+
+def gguf_keys3(config: Qwen3MoeConfig) -> KeyMap:
+    return gguf.llama_keys(config, {**qwen3.GGUF_NORMS, **gguf.expert_keys(ALONE, config.num_experts)}, DENSE)
+
+
+GGUF_EXPERTS = {
+    "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+}
+
+
+def gguf_config2(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = {**GGUF_EXPERTS, "shared_expert_intermediate_size": "expert_shared_feed_forward_length"}
+    return {**llama.gguf_config(metadata), **gguf.named(metadata, **own)}
+
+
+def gguf_config3(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file. llama.cpp always divides the chosen experts' weights by their sum."""
+    return {**llama.gguf_config(metadata), **gguf.named(metadata, **GGUF_EXPERTS), "norm_topk_prob": True}
+
+
 QWEN2_MOE = llama.ARCHITECTURE.derive(
     "Qwen2Moe",
     Qwen2MoeConfig,
     build2,
     keys=keys2,
     heads={**llama.HEADS, "ForQuestionAnswering": partial(llama.answer, prefix=None)},
+    layouts={"gguf": gguf_keys2},
+    foreign_config={"gguf": gguf_config2},
 )
-QWEN3_MOE = replace(QWEN2_MOE, name="Qwen3Moe", config=Qwen3MoeConfig, build=build3, keys=keys3, heads=llama.HEADS)
+QWEN3_MOE = replace(
+    QWEN2_MOE,
+    name="Qwen3Moe",
+    config=Qwen3MoeConfig,
+    build=build3,
+    keys=keys3,
+    heads=llama.HEADS,
+    layouts={"gguf": gguf_keys3},
+    foreign_config={"gguf": gguf_config3},
+)

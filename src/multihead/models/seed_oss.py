@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..config import Count, Size
 from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -40,4 +42,10 @@ def build(config: SeedOssConfig) -> Stack:
     return llama.decoder(config, layer)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.derive("SeedOss", SeedOssConfig, build)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "SeedOss",
+    SeedOssConfig,
+    build,
+    layouts={"gguf": partial(gguf.llama_keys, more={"layers.*.ffn.before": "blk.*.post_attention_norm"})},
+    foreign_config={"gguf": llama.gguf_config},
+)

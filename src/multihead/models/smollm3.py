@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from ..config import Count, Size
@@ -11,6 +12,7 @@ from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
 from .common.patterns import FULL, SLIDING, layer_kinds, rotary_of
 
 
@@ -62,4 +64,10 @@ def build(config: SmolLM3Config) -> Stack:
     return llama.decoder(config, layer)
 
 
-ARCHITECTURE = llama.ARCHITECTURE.derive("SmolLM3", SmolLM3Config, build)
+ARCHITECTURE = llama.ARCHITECTURE.derive(
+    "SmolLM3",
+    SmolLM3Config,
+    build,
+    layouts={"gguf": partial(gguf.llama_keys, turned=True)},
+    foreign_config={"gguf": llama.gguf_config},
+)

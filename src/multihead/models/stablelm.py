@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from ..nn.norms import HeadNorm
 from ..nn.stack import Stack
 from ..nn.weights import LayerNorm
 from . import llama
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -66,11 +68,32 @@ def keys(config: StableLmConfig) -> KeyMap:
         f"layers.*.attention.step.{name}_norm": Stacked(f"layers.*.self_attn.{name}_layernorm.norms.#", count)
         for name, count in heads.items()
     }
+    return with_one_norm(config, llama.keys(config, norms), "layers.*.input_layernorm")
+
+
+def with_one_norm(config: StableLmConfig, plain: KeyMap, norm: str) -> KeyMap:
+    """Return the key map of parallel layers, which have this norm alone, or of the usual ones."""
     if not config.use_parallel_residual:
-        return llama.keys(config, norms)
-    plain = llama.keys(config, norms)
+        return plain
     rows = {ours.replace(".step.", "."): theirs for ours, theirs in plain.rows.items() if "before" not in ours}
-    return replace(plain, rows={**rows, "layers.*.norm": "layers.*.input_layernorm"})
+    return replace(plain, rows={**rows, "layers.*.norm": norm})
+
+
+def gguf_keys(config: StableLmConfig) -> KeyMap:
+    norms = {f"layers.*.attention.step.{name}_norm": f"blk.*.attn_{name}_norm" for name in "qk"}
+    return with_one_norm(config, gguf.llama_keys(config, norms), "blk.*.attn_norm")
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found = gguf.entries(metadata, (*llama.GGUF_NAMES, "layer_norm_eps"))
+    width = found["hidden_size"] // found["num_attention_heads"]
+    return {
+        **found,
+        **gguf.rotary_factor(metadata, width),
+        **gguf.named(metadata, use_parallel_residual="use_parallel_residual"),
+        "use_qkv_bias": gguf.has(metadata, "blk.0.attn_q.bias"),
+        "qk_layernorm": gguf.has(metadata, "blk.0.attn_q_norm.weight"),
+    }
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(
@@ -79,4 +102,6 @@ ARCHITECTURE = llama.ARCHITECTURE.derive(
     build,
     keys=keys,
     heads={end: make for end, make in llama.HEADS.items() if end != "ForQuestionAnswering"},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ...checkpoints.key_map import KeyMap
-from ...checkpoints.tensor_sources import Interleaved, Source
+from ...checkpoints.tensor_sources import Interleaved, Slice, Source
 from ...errors import UnsupportedConfig
+from .experts import PARTS
 
 ENTRIES: Mapping[str, str] = {  # config.json's name -> the file's, after the architecture's own
     "hidden_size": "embedding_length",
@@ -28,6 +29,9 @@ ENTRIES: Mapping[str, str] = {  # config.json's name -> the file's, after the ar
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
 }
+
+
+SIGMOID = 2  # as a number of `expert_gating_func`
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,43 @@ class Decay(Source):
 
     def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
         return -torch.exp(ours)
+
+
+@dataclass(frozen=True)
+class Row(Source):
+    """A matrix of one row, which some files store as a vector."""
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return stored[0][None] if stored[0].ndim == 1 else stored[0]
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return ours
+
+
+def named(metadata: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return config.json entries of the settings that a file has: `logits_scaling="logit_scale"`."""
+    kind = metadata["general.architecture"]
+    return {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in names.items() if f"{kind}.{theirs}" in metadata}
+
+
+def has(metadata: Mapping[str, Any], *names: str) -> bool:
+    """True if a file has all these tensors, as far as its metadata comes with their names (`Settings`)."""
+    known: Collection[str] = getattr(metadata, "tensors", ())
+    return all(name in known for name in names)
+
+
+def rotary_factor(metadata: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """Return the part of each head of this width that is turned, where a file tells it."""
+    found = named(metadata, turned="rope.dimension_count")
+    return {"partial_rotary_factor": found["turned"] / width} if found else {}
+
+
+def refuse_softmax(metadata: Mapping[str, Any]) -> None:
+    """Raise UnsupportedConfig for a router that is no sigmoid, in a family whose routers are."""
+    kind = metadata["general.architecture"]
+    found = metadata.get(f"{kind}.expert_gating_func", SIGMOID)
+    if found != SIGMOID:
+        raise UnsupportedConfig(f"{kind}.expert_gating_func is {found!r}; {SIGMOID} (sigmoid) is computed here.")
 
 
 def entries(metadata: Mapping[str, Any], names: Iterable[str], **renamed: str) -> dict[str, Any]:
@@ -100,6 +141,19 @@ def rope_entries(metadata: Mapping[str, Any]) -> dict[str, Any]:
         scaling["original_max_position_embeddings"] = entry("scaling.original_context_length")
         scaling |= {name: entry(f"scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
     return {**found, "rope_scaling": {k: v for k, v in scaling.items() if v is not None}}
+
+
+def expert_keys(ours: str, count: int) -> dict[str, str | Source]:
+    """Return the key map rows of routed experts at `ours`, whose weights are stacked, and of their router."""
+    each: dict[str, str | Source] = {
+        f"{ours}.experts.*.{part}": Slice(f"blk.*.ffn_{part}_exps", count) for part in PARTS
+    }
+    return {**each, f"{ours}.router": "blk.*.ffn_gate_inp"}
+
+
+def shared_keys(ours: str) -> dict[str, str | Source]:
+    """Return the key map rows of an expert at `ours` that every token passes."""
+    return {f"{ours}.{part}": f"blk.*.ffn_{part}_shexp" for part in PARTS}
 
 
 def llama_keys(

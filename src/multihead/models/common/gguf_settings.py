@@ -5,7 +5,7 @@ llama.cpp writes settings as `{architecture}.{name}` (ggml-org/llama.cpp, src/ll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -25,18 +25,22 @@ FLOATS = (  # ends of the names whose values llama.cpp reads as floating-point n
     "_epsilon", ".freq_base", ".freq_base_swa", ".scale", "_scale", ".scaling.factor", "_softcapping", ".attn_factor",
     ".clamp_kqv", ".max_alibi_bias", ".yarn_beta_fast", ".yarn_beta_slow",
 )  # fmt: skip
+DENSE_FIRST = ("modern-bert",)  # architectures whose pattern of windows begins with a layer without one
 FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 
 
 class Settings(Mapping[str, Any]):
     """A file's metadata that records which settings were read.
 
+    Args:
+        tensors: names of the file's tensors, for what no setting tells (`gguf.has`).
+
     Raises:
         CorruptFile: a whole number where the format has a floating-point one.
     """
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self._metadata = metadata
+    def __init__(self, metadata: Mapping[str, Any], tensors: Collection[str] = ()) -> None:
+        self._metadata, self.tensors = metadata, frozenset(tensors)
         self.read_names: set[str] = set()
         for name in metadata:  # only these values are read: a vocabulary takes long
             if name.endswith(FLOATS) and isinstance(value := metadata[name], int):
@@ -112,15 +116,18 @@ def read_windows(settings: Settings, config: type[Config], layers: Any) -> dict[
     if isinstance(said, (list, tuple)):
         slides = [bool(sign) for sign in said]
     else:
-        slides = [said == 0 or i % said < said - 1 for i in range(layers)]
+        full = 0 if settings["general.architecture"] in DENSE_FIRST else said - 1  # its place in each `said` layers
+        slides = [said == 0 or i % said != full for i in range(layers)]
     return {"layer_types": [SLIDING if one else FULL for one in slides]}
 
 
 def refuse_unread(settings: Settings, config: Any) -> None:
     """Raise UnsupportedConfig for settings that the family did not read and that may change numbers."""
     kind, wrong = settings["general.architecture"], []
+    # a converter of hybrid models writes these of models without such layers, too (Granite 4)
+    absent = (*ELSEWHERE, *(() if any(".ssm_" in name for name in settings.tensors) else ("ssm.",)))
     for whole, name, value in settings.own():
-        if whole in settings.read_names or name in INERT or name.startswith(ELSEWHERE):
+        if whole in settings.read_names or name in INERT or name.startswith(absent):
             continue
         usual = USUAL.get(name, _nothing)
         if not usual(config, value, settings):
@@ -163,7 +170,9 @@ def _plain_scale(config: Any, value: Any, settings: Settings) -> bool:
 
 
 def _sees(config: Any, value: Any, settings: Settings) -> bool:
-    both = config.model_type in ("bert", "nomic_bert") or bool(getattr(config, "use_bidirectional_attention", False))
+    both = config.model_type in ("bert", "modernbert", "nomic_bert") or bool(
+        getattr(config, "use_bidirectional_attention", False)
+    )
     return config.is_encoder_decoder or bool(value) is not both
 
 
