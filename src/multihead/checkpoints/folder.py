@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound, read_errors
 from ..files import rebuild_folder
 from ..gguf_names import models
+
+if TYPE_CHECKING:
+    from .quantized.tensors import QuantizedTensors
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPARED = "prepared.safetensors"  # weights that lie as the kernels read them; `preparing` writes and reads it
@@ -29,21 +32,47 @@ class Checkpoint:
         source: the file or folder, for messages. layout: whose names they are: huggingface, gguf or marian.
         tensors: reading an item gives a tensor; nothing is read before.
         metadata: what a GGUF or Marian file says of its model.
+        quantized: those of the tensors that config.json says are quantized, under their names in the files.
     """
 
     source: str
     layout: str
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    quantized: QuantizedTensors | None = None
+
+    def describe_weights(self) -> str | None:
+        """Return how many tensors are quantized, their format and bits; None for a checkpoint of numbers."""
+        if self.quantized is None:
+            return None
+        return f"{len(self.quantized.weights)} weights in {self.quantized.format.describe()}"
 
     def in_blocks(self) -> Checkpoint:
-        """Return the checkpoint with the matrices of a GGUF file left in quantized blocks until they are used."""
+        """Return the checkpoint with quantized matrices left in blocks until they are used, where blocks hold them."""
+        if self.quantized is not None:
+            self.quantized.blocks = True
         if self.layout != "gguf":
             return self
         from .gguf_blocks import GgufTensors
 
         assert isinstance(self.tensors, GgufTensors)
         return replace(self, tensors=GgufTensors(self.tensors.container, blocks=True))
+
+
+def read_quantized(checkpoint: Checkpoint, entries: Mapping[str, Any]) -> Checkpoint:
+    """Return a checkpoint whose quantized tensors become numbers when they are read.
+
+    Args:
+        entries: of the `quantization_config` in config.json.
+
+    Raises:
+        UnsupportedConfig: entries that are not read. CorruptFile: tensors that contradict them.
+    """
+    from .quantized.format import open_format
+    from .quantized.tensors import QuantizedTensors
+
+    found = QuantizedTensors(checkpoint.tensors, open_format(entries), checkpoint.source)
+    return replace(checkpoint, tensors=found, quantized=found)
 
 
 def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:

@@ -49,6 +49,7 @@ def inspect(console: Console, name: str, every: bool) -> None:
     from ..hub.local import is_adapter
     from ..modeling.auto import AutoConfig
     from ..modeling.loading import load_model
+    from ..modeling.model_config import describe_quantization
     from ..models.common.registry import architecture
 
     path = resolve(name)
@@ -67,6 +68,8 @@ def inspect(console: Console, name: str, every: bool) -> None:
         facts.add_row("adapter of", adapters.base_name(path, adapters.read_config(path)))
     stored = adapters.read_tensors(path)[1] if is_adapter(path) else open_checkpoint(path).tensors
     facts.add_row("stored", f"{len(stored)} tensors")
+    if not is_adapter(path) and (quantization := describe_quantization(path)):
+        facts.add_row("quantized", quantization)
     console.print(facts)
     try:
         model = load_model(name, best_class(config, path))

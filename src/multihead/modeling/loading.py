@@ -150,7 +150,10 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
             request.config or read_config(path, checkpoint, request.default_type), request.entries
         )
     config = changed(stored, {**request.labels, **request.entries})
-    return OpenModel(request, path, checkpoint, config, stored, request.weights_dtype(config, checkpoint.layout))
+    dtype = request.weights_dtype(config, checkpoint.layout)
+    if checkpoint.quantized is not None:
+        dtype = checkpoint.quantized.dtype = dtype or checkpoint.quantized.plain_dtype()
+    return OpenModel(request, path, checkpoint, config, stored, dtype)
 
 
 def build(opened: OpenModel) -> BuiltModel:
@@ -177,6 +180,8 @@ def fill_weights(built: BuiltModel) -> FilledModel:
     if request.precision is not None:
         precision = resolve_precision(request.precision, device)
         dtype = states = states or hidden_dtype(precision, device)
+        if checkpoint.quantized is not None and PRECISIONS[precision].weights is None:
+            checkpoint.quantized.dtype = dtype
     coded = request.bits or (PRECISIONS[precision].weights if precision else None)
     if request.bits:
         device = None  # quantizing for training runs on the CPU

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import files as adapters
-from ..checkpoints.folder import Checkpoint, open_checkpoint
+from ..checkpoints.folder import Checkpoint, open_checkpoint, read_quantized
+from ..checkpoints.quantized.registry import quantization_entries, without_quantization
 from ..checkpoints.selected_tensors import SelectedTensors
 from ..config import CONFIG_FILE, Config, changed, read_json
 from ..errors import ModelNotFound, read_errors, warn
@@ -41,7 +42,7 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: 
         ModelNotFound: no config.json beside weights that need one. UnknownModel, UnsupportedConfig: its entries.
     """
     if path.is_dir() and (path / CONFIG_FILE).is_file() and (checkpoint is None or checkpoint.layout == "huggingface"):
-        return parse_config(read_json(path / CONFIG_FILE), default_type)
+        return parse_config(without_quantization(read_json(path / CONFIG_FILE)), default_type)
     checkpoint = checkpoint or open_checkpoint(path)
     if checkpoint.layout == "huggingface":
         raise ModelNotFound(f"{path} has no {CONFIG_FILE}, which says what family its weights belong to.")
@@ -56,11 +57,17 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: 
 
 
 def open_text(path: Path) -> Checkpoint:
-    """Open the weights of a folder or file; of a multimodal one those of its language model, with a warning."""
+    """Open the weights of a folder or file; of a multimodal one those of its language model, with a warning.
+
+    Quantized weights become numbers when they are read.
+    """
     checkpoint = open_checkpoint(path)
     if checkpoint.layout != "huggingface" or not (path / CONFIG_FILE).is_file():
         return checkpoint
-    half = text_half(read_json(path / CONFIG_FILE))
+    entries = read_json(path / CONFIG_FILE)
+    if (quantization := quantization_entries(entries)) is not None:
+        checkpoint = read_quantized(checkpoint, quantization)
+    half = text_half(entries)
     if half is None:
         return checkpoint
     parts = tuple(half.parts(checkpoint.tensors))
@@ -70,6 +77,14 @@ def open_text(path: Path) -> Checkpoint:
         f"{left} tensors of its other parts are not read, and inputs other than text are refused."
     )
     return replace(checkpoint, tensors=SelectedTensors(checkpoint.tensors, parts))
+
+
+def describe_quantization(path: Path) -> str | None:
+    """Return format and bits of a folder's quantized weights in a few words; None where config.json says nothing."""
+    if not (path / CONFIG_FILE).is_file():
+        return None
+    entries = quantization_entries(read_json(path / CONFIG_FILE))
+    return None if entries is None else read_quantized(open_checkpoint(path), entries).describe_weights()
 
 
 def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
