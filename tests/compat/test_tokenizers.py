@@ -80,3 +80,22 @@ def test_a_batch_encoding_is_made_as_the_references(folder):
     assert isinstance(made, multihead.BatchEncoding)
     assert made.is_fast
     assert multihead.BatchEncoding(made.data, made.encodings[0]).tokens() == made.tokens(0)
+
+
+def test_older_calls_of_a_tokenizer(folder):
+    tokenizer = multihead.BertTokenizer(folder / "vocab.txt")
+    with pytest.warns(FutureWarning, match="encode_plus"):
+        assert tokenizer.encode_plus("two words", "a").data == tokenizer("two words", "a").data
+    with pytest.warns(FutureWarning, match="pad_to_max_length"):
+        found = tokenizer.batch_encode_plus(TEXTS, max_length=12, truncation=True, pad_to_max_length=True)
+    assert found.data == tokenizer(TEXTS, max_length=12, truncation=True, padding="max_length").data
+
+
+def test_an_older_block_encodes_targets(folder):
+    tokenizer = multihead.BertTokenizer(folder / "vocab.txt")
+    seen = []
+    tokenizer.__dict__["target"] = multihead.BertTokenizer(folder / "vocab.txt", do_lower_case=False)
+    with pytest.warns(FutureWarning, match="text_target"), tokenizer.as_target_tokenizer() as same:
+        seen.append(same("Two a")["input_ids"])
+    assert seen == [tokenizer(text_target="Two a")["input_ids"]]
+    assert seen != [tokenizer("Two a")["input_ids"]]

@@ -60,6 +60,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     architecture: ClassVar[Architecture]
     head_suffix: ClassVar[str] = ""
     main_input_name = "input_ids"
+    accepts_loss_kwargs = False  # a loss is the mean over its batch: the reference's Trainer then divides it itself
     checkpoint_folder: Path | None = None  # the folder or file that its weights came from
     prepared: str | None = None  # the precision that `prepare` made it ready for
     _decode_runner: str | None = None

@@ -10,6 +10,7 @@ from ..models.common.registry import FAMILIES, architecture, find_class
 from .auto_classes import head_suffix
 from .pretrained import PreTrainedModel
 from .seq2seq import SequenceToSequence
+from .signatures import with_arguments
 
 
 @cache
@@ -28,7 +29,10 @@ def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
     own = {"architecture": family, "head_suffix": suffix, "__module__": "multihead"}
     if both_sides:
         own["choose_class"] = staticmethod(choose_class)
-    return type(name, (SequenceToSequence if both_sides else PreTrainedModel,), {**family.methods, **own})
+    base = SequenceToSequence if both_sides else PreTrainedModel
+    names = (*family.head_type(suffix).labels, *family.inputs)
+    forward = with_arguments(base.forward, names)
+    return type(name, (base,), {"forward": forward, **family.methods, **own})
 
 
 def named_class(name: str) -> type[PreTrainedModel]:

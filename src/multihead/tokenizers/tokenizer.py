@@ -16,6 +16,7 @@ from .encodings import Encodings
 from .frames import change_begin_end, has_begin_end
 from .guards import id_errors, to_plain_ids
 from .languages import language_processor
+from .older_calls import OlderCalls
 from .response_parser import ResponseParser, own_template, parse_responses
 from .retraining import train_new
 from .save import save
@@ -33,7 +34,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {  # options of save_pretrained that ch
 }  # fmt: skip
 
 
-class Tokenizer(TokenizerCore):
+class Tokenizer(TokenizerCore, OlderCalls):
     """Text to ids and back; the arguments are those of `TokenizerCore`."""
 
     is_fast = True
@@ -50,6 +51,8 @@ class Tokenizer(TokenizerCore):
         Raises:
             InvalidInput: inputs that are no texts, or do not fit the options. UnsupportedOption: an unknown option.
         """
+        if self._writes_targets and text_target is None:
+            text, text_target = None, text
         if text is None and text_target is None:
             raise InvalidInput("There is nothing to encode: text is None.")
         if text is None:

@@ -14,6 +14,7 @@ from ...heads import head_types
 from ...heads.losses import IGNORED
 from ...modeling.pretrained import PreTrainedModel
 from ...modeling.seq2seq import SequenceToSequence
+from ...modeling.signatures import runs_code_of
 from ..data.collators import Collator
 from ..data.tokenized import LABEL_COLUMNS
 from . import losses
@@ -127,7 +128,7 @@ def has_own_forward(model: Any) -> bool:
     """Return whether a model runs this library's `forward`, without an override or a forward hook of the user."""
     if not isinstance(model, PreTrainedModel):
         return True  # a sentence encoder runs its model's parts; other modules use `PaddedObjective` anyway
-    plain = getattr(model.forward, "__func__", None) in OWN_FORWARDS
+    plain = runs_code_of(getattr(model.forward, "__func__", None), OWN_FORWARDS)
     return plain and not model._forward_hooks and not model._forward_pre_hooks
 
 
