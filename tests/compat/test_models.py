@@ -11,6 +11,7 @@ from transformers.utils import find_labels as their_labels
 
 import multihead
 from multihead.compat.tensors import find_labels
+from multihead.errors import MissingName
 from multihead.modeling.pretrained import PreTrainedModel
 from multihead.modeling.signatures import runs_code_of
 from multihead.training.objectives.padded_forward import has_own_forward
@@ -46,3 +47,48 @@ def test_a_class_runs_the_forward_pass_of_all():
 
     assert not has_own_forward(Mine(multihead.BertConfig(**TINY)))
     assert not runs_code_of(None, (PreTrainedModel.forward,))
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    torch.manual_seed(0)
+    return multihead.GPT2LMHeadModel(multihead.GPT2Config(n_embd=8, n_head=2, n_layer=2, vocab_size=20)).eval()
+
+
+IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+
+
+def test_a_programs_own_cache_is_filled_by_passes(decoder):
+    cache = multihead.DynamicCache()
+    assert cache.get_seq_length() == 0
+    first = decoder(IDS[:, :3], past_key_values=cache)
+    assert cache.get_seq_length() == 3
+    assert isinstance(first.past_key_values, multihead.DynamicCache)
+    assert not isinstance(first.past_key_values, multihead.StaticCache)
+    expected = decoder(IDS).logits
+    last = decoder(IDS[:, 3:], past_key_values=cache).logits
+    torch.testing.assert_close(last[:, 0], expected[:, 3])
+    cache.crop(-1)
+    again = decoder(IDS[:, 3:], past_key_values=cache).logits
+    torch.testing.assert_close(again, last)
+    cache.crop(3)
+    cache.reorder_cache(torch.tensor([1, 1]))
+    torch.testing.assert_close(decoder(IDS[:, 3:], past_key_values=cache).logits[1], last[1])
+    with pytest.raises(multihead.MultiheadError, match="tuple"):
+        decoder(IDS, past_key_values=((torch.zeros(1), torch.zeros(1)),))
+    with pytest.raises(MissingName, match="StaticCache"):
+        multihead.StaticCache()
+
+
+def test_a_cache_of_both_sides():
+    torch.manual_seed(0)
+    config = multihead.T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    model = multihead.T5ForConditionalGeneration(config).eval()
+    cache = multihead.EncoderDecoderCache(multihead.DynamicCache(), multihead.DynamicCache())
+    words = {"input_ids": IDS, "decoder_input_ids": IDS[:, :3]}
+    expected = model(input_ids=IDS, decoder_input_ids=IDS).logits
+    found = model(**words, past_key_values=cache)
+    torch.testing.assert_close(found.logits, expected[:, :3])
+    assert isinstance(found.past_key_values, multihead.EncoderDecoderCache)
+    last = model(input_ids=IDS, decoder_input_ids=IDS[:, 3:], past_key_values=cache)
+    torch.testing.assert_close(last.logits, expected[:, 3:])

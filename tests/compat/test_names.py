@@ -144,13 +144,6 @@ def test_a_family_base_is_the_class_of_its_models():
     assert isinstance(model, multihead.PreTrainedModel)
     assert not isinstance(model, multihead.LlamaPreTrainedModel)
     assert not isinstance(model, multihead.GenerationMixin)
-    cache = multihead.GPT2LMHeadModel(multihead.GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=10))(
-        torch.tensor([[1, 2]]), use_cache=True
-    ).past_key_values
-    assert isinstance(cache, multihead.DynamicCache)
-    assert not isinstance(cache, multihead.StaticCache)
-    with pytest.raises(MissingName, match="DynamicCache"):
-        multihead.DynamicCache()
 
 
 def test_a_log_says_a_thing_once(capsys):

@@ -42,7 +42,7 @@ from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
 from ..runtime.turns import in_turn
 from .model_methods import ModelMethodsMixin
-from .pack_inputs import PackedInputs, pack_inputs, to_int64
+from .pack_inputs import PackedInputs, own_cache, pack_inputs, to_int64
 from .recompute_cache import run_with_cache
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
@@ -176,7 +176,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
             attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
                 first real token unless given.
-            past_key_values: what an earlier pass returned; the inputs continue its texts.
+            past_key_values: what an earlier pass returned; the inputs continue its texts. Or a `DynamicCache()`.
             use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
             logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
             more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
@@ -188,6 +188,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         memory_name, use_name = self.architecture.memory_names
         past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
         use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
+        past_key_values = own_cache(self, past_key_values, input_ids, inputs_embeds)
         routers = self._shows_routers(more.pop("output_router_logits", None) if self._routes else None)
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels(without_media({name: x for name, x in more.items() if name not in own}))

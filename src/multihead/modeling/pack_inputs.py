@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,25 @@ class PackedInputs:
     positions: Tensor
     segments: Tensor | None
     custom_positions: bool = False
+
+
+def own_cache(model: Any, given: Any, *inputs: Any) -> BatchCache | None:
+    """Return the cache of `past_key_values`; that of a program's own object, such as `DynamicCache()`, is begun here.
+
+    Args:
+        inputs: ids, vectors and encoder's outputs, whichever are given: their rows are the texts.
+
+    Raises:
+        InvalidInput: something else, such as the tuples of older versions.
+    """
+    if given is None or isinstance(given, BatchCache):
+        return given
+    if not hasattr(given, "of_model"):
+        raise InvalidInput(
+            f"past_key_values is what an earlier pass returned, or a DynamicCache(); not a {type(given).__name__}."
+        )
+    rows = next((x if isinstance(x, Tensor) else x[0] for x in inputs if x is not None), None)
+    return given.of_model(model, 0 if rows is None else rows.shape[0])  # type: ignore[no-any-return]
 
 
 def pack_inputs(

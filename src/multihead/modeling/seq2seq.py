@@ -19,7 +19,7 @@ from ..nn.ragged import Layout, positions_in_sequences
 from ..nn.stack import EncoderDecoder
 from ..runtime.turns import in_turn
 from .load_pair import ChooseClass, load_pair
-from .pack_inputs import pack_inputs
+from .pack_inputs import own_cache, pack_inputs
 from .pretrained import PreTrainedModel
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions
 
@@ -72,6 +72,7 @@ class SequenceToSequence(PreTrainedModel):
         Raises:
             InvalidInput: shapes, dtypes or ids that do not fit.
         """
+        past_key_values = own_cache(self, past_key_values, input_ids, inputs_embeds, encoder_outputs)
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels({name: x for name, x in more.items() if name not in own})
         if decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -84,7 +85,10 @@ class SequenceToSequence(PreTrainedModel):
             encoder_output, source, shown = self.encode_source(
                 input_ids, inputs_embeds, attention_mask, encoder_outputs, output_hidden_states, output_attentions, own
             )
-            memory = self.new_cache(len(encoder_output.runs), encoder_output)
+            if past_key_values is None:
+                memory = self.new_cache(len(encoder_output.runs), encoder_output)
+            else:  # a program's own, which is empty so far
+                memory, past_key_values.encoder_output = past_key_values, encoder_output
         else:
             memory, source = past_key_values, None
         read = pack_inputs(
