@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 
 import pytest
-import torch
 import transformers
 
 import multihead
@@ -56,8 +55,10 @@ SUBMODULES = [
     ("models.whisper", "WhisperForConditionalGeneration"),
     ("pipelines", "pipeline Pipeline TextGenerationPipeline"),
     ("data.data_collator", "DataCollatorWithPadding default_data_collator"),
+    ("pipelines.pt_utils", "KeyDataset"),
+    ("utils", "PushToHubMixin EntryNotFoundError is_offline_mode add_start_docstrings"),
     ("hf_argparser", "HfArgumentParser HfArg"),
-    ("testing_utils", "require_torch slow torch_device CaptureStdout TestCasePlus"),
+    ("testing_utils", "require_torch slow torch_device CaptureStdout CaptureLogger TestCasePlus"),
 ]
 
 

@@ -16,6 +16,7 @@ from transformers import optimization as reference_optimization
 from transformers.generation import logits_process as reference_logits
 
 import multihead
+import tokenizers
 from multihead.compat import logits, schedules, tensors, training_names
 
 BOTH = {"num_warmup_steps": 3, "num_training_steps": 12}
@@ -213,3 +214,47 @@ def test_helpers_of_training_programs(tmp_path):
     torch.testing.assert_close(pruned[0].weight, pruned[1].weight)
     mine, theirs = tensors.ACT2FN["gelu_new"], transformers.activations.ACT2FN["gelu_new"]
     torch.testing.assert_close(mine(SCORES), theirs(SCORES))
+
+
+def test_older_names_warn_and_work():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    with pytest.warns(FutureWarning, match="AdamW"):
+        optimizer = multihead.AdamW([parameter], lr=0.1)
+    assert (optimizer.defaults["eps"], optimizer.defaults["weight_decay"]) == (1e-6, 0.0)
+    with pytest.raises(multihead.MultiheadError, match="correct_bias"):
+        multihead.AdamW([parameter], correct_bias=False)
+    with pytest.warns(FutureWarning, match="top_k_top_p"):
+        kept = multihead.top_k_top_p_filtering(SCORES, top_k=3, top_p=0.7)
+    both = [logits.TopKLogitsWarper(3), logits.TopPLogitsWarper(0.7)]
+    torch.testing.assert_close(kept, multihead.LogitsProcessorList(both)(IDS, SCORES))
+
+
+def test_lines_of_a_file_are_cut(tmp_path):
+    (tmp_path / "lines.txt").write_text("one two\n\nthree\n")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "one": 1, "two": 2}, unk_token="?"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = multihead.PreTrainedTokenizerFast(tokenizer_object=backend)
+    with pytest.warns(FutureWarning, match="LineByLine"):
+        rows = multihead.LineByLineTextDataset(tokenizer, str(tmp_path / "lines.txt"), block_size=2)
+    assert [row["input_ids"].tolist() for row in rows] == [[1, 2], [0]]
+
+
+def test_parts_of_test_programs():
+    from multihead.testing_utils import CaptureLogger, CaptureStdout, nested_simplify, require_torch
+    from multihead.testing_utils import require_no_such_package as absent
+
+    logger = multihead.logging.get_logger("multihead.compat.captured")
+    with CaptureLogger(logger) as said, CaptureStdout() as shown:
+        logger.warning("a word")
+        sys.stdout.write("a line")
+    assert (said.out, shown.out) == ("a word\n", "a line")
+    assert nested_simplify({"a": [torch.tensor(0.12345)]}) == {"a": [0.123]}
+    assert not hasattr(require_torch(type("One", (), {})), "__unittest_skip__")
+    assert absent(type("Other", (), {})).__unittest_skip__
+
+
+def test_a_column_of_a_data_set_is_what_a_pipeline_reads():
+    from multihead.pipelines.pt_utils import KeyDataset
+
+    rows = KeyDataset([{"text": "a"}, {"text": "b"}], "text")
+    assert (len(rows), rows[1], list(rows)) == (2, "b", ["a", "b"])

@@ -78,6 +78,12 @@ PUBLIC: Mapping[str, str] = {
     "DecisionPipeline": ".pipelines.decision.pipeline:DecisionPipeline",
     "GenerationMixin": ".compat.caches",
     **rows(
+        ".compat.older",
+        "AdamW DataCollatorForWholeWordMask top_k_top_p_filtering LineByLineTextDataset",
+    ),
+    **rows(".compat.documents", "add_start_docstrings add_end_docstrings"),
+    **rows(".compat.tensors", "Conv1D apply_chunking_to_forward"),
+    **rows(
         ".compat.availability",
         """is_torch_xpu_available is_torch_cuda_available is_torch_mps_available is_torch_bf16_gpu_available
         is_torch_tf32_available is_in_notebook is_torch_greater_or_equal is_peft_greater_or_equal requires_backends""",
@@ -140,12 +146,20 @@ INNER: Mapping[str, str] = {
     ),
     **rows(
         ".compat.tensors",
-        """Conv1D apply_chunking_to_forward prune_linear_layer find_pruneable_heads_and_indices meshgrid
+        """prune_linear_layer find_pruneable_heads_and_indices meshgrid
         nested_concat nested_detach nested_numpify find_batch_size is_tensor is_torch_tensor is_numpy_array to_numpy
-        to_py_obj find_labels can_return_loss strtobool flatten_dict ContextManagers cached_file shift_tokens_right
+        to_py_obj find_labels can_return_loss strtobool flatten_dict ContextManagers shift_tokens_right
         is_torch_device is_torch_dtype""",
     ),
     "ACT2FN": ".compat.tensors",
+    **rows(
+        ".compat.documents",
+        """add_start_docstrings_to_model_forward add_code_sample_docstrings replace_return_docstrings auto_docstring
+        PushToHubMixin""",
+    ),
+    **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException"),
+    **rows("huggingface_hub.errors", "EntryNotFoundError RepositoryNotFoundError RevisionNotFoundError"),
+    "is_offline_mode": "huggingface_hub",
     "TextStreamer": ".generation.streaming",
     "BaseStreamer": ".generation.streaming:TextStreamer",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import unittest
 from collections.abc import Callable, Iterator
@@ -75,6 +76,23 @@ class CaptureStderr(CaptureStd):
         super().__init__(out=False)
 
 
+class CaptureLogger:
+    """Keeps what a logger says in a block, as `out`."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.logger, self.out = logger, ""
+
+    def __enter__(self) -> CaptureLogger:
+        self.text = io.StringIO()
+        self.handler = logging.StreamHandler(self.text)
+        self.logger.addHandler(self.handler)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.logger.removeHandler(self.handler)
+        self.out = self.text.getvalue()
+
+
 @contextlib.contextmanager
 def mockenv_context(*remove: str, **update: str) -> Iterator[None]:
     """Set and remove environment variables for a block."""
@@ -115,10 +133,8 @@ class TestCasePlus(unittest.TestCase):
         return folder.name
 
 
-NAMES = {
-    one.__name__: one
-    for one in (slow, CaptureStd, CaptureStdout, CaptureStderr, mockenv_context, nested_simplify, TestCasePlus)
-}
+CLASSES = (CaptureStd, CaptureStdout, CaptureStderr, CaptureLogger, TestCasePlus)
+NAMES: dict[str, Any] = {one.__name__: one for one in (*CLASSES, slow, mockenv_context, nested_simplify)}
 
 
 def testing_name(name: str) -> Any:

@@ -30,8 +30,7 @@ def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
     if both_sides:
         own["choose_class"] = staticmethod(choose_class)
     base = SequenceToSequence if both_sides else PreTrainedModel
-    names = (*family.head_type(suffix).labels, *family.inputs)
-    forward = with_arguments(base.forward, names)
+    forward = with_arguments(base.forward, (*family.head_type(suffix).labels, *family.inputs))
     return type(name, (base,), {"forward": forward, **family.methods, **own})
 
 

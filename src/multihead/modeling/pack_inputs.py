@@ -46,7 +46,7 @@ def own_cache(model: Any, given: Any, *inputs: Any) -> BatchCache | None:
             f"past_key_values is what an earlier pass returned, or a DynamicCache(); not a {type(given).__name__}."
         )
     rows = next((x if isinstance(x, Tensor) else x[0] for x in inputs if x is not None), None)
-    return given.of_model(model, 0 if rows is None else rows.shape[0])  # type: ignore[no-any-return]
+    return given.of_model(model, 0 if rows is None else rows.shape[0])
 
 
 def pack_inputs(

@@ -35,12 +35,12 @@ class OlderCalls:
     def encode_plus(self, text: Any, text_pair: Any = None, **options: Any) -> Encodings:
         """Encode a text or a pair, as the tokenizer's call does."""
         older("encode_plus", "the call tokenizer(text)")
-        return self(text, text_pair, **current_options(options))  # type: ignore[operator, no-any-return]
+        return self(text, text_pair, **current_options(options))  # type: ignore[operator]
 
     def batch_encode_plus(self, batch_text_or_text_pairs: Any, **options: Any) -> Encodings:
         """Encode texts or pairs, as the tokenizer's call does."""
         older("batch_encode_plus", "the call tokenizer(texts)")
-        return self(batch_text_or_text_pairs, **current_options(options))  # type: ignore[operator, no-any-return]
+        return self(batch_text_or_text_pairs, **current_options(options))  # type: ignore[operator]
 
     @contextmanager
     def as_target_tokenizer(self) -> Iterator[Any]:
