@@ -34,6 +34,7 @@ SUBMODULES = [
     ("trainer_pt_utils", "nested_concat get_parameter_names"),
     ("training_args", "TrainingArguments ParallelMode"),
     ("optimization", "get_linear_schedule_with_warmup get_scheduler"),
+    ("trainer", "Trainer logger"),
     ("pytorch_utils", "Conv1D prune_linear_layer ALL_LAYERNORM_LAYERS apply_chunking_to_forward"),
     ("generation", "GenerationConfig LogitsProcessorList StoppingCriteria TextStreamer GenerationMixin"),
     ("generation.logits_process", "LogitsProcessor TopKLogitsWarper"),
@@ -62,7 +63,7 @@ SUBMODULES = [
 ]
 
 
-REMOVED = ("send_example_telemetry",)  # names of version 4
+REMOVED = ("send_example_telemetry", "is_offline_mode")  # names of version 4
 
 
 def test_the_tables_load_no_torch():
@@ -126,9 +127,11 @@ def test_availability_is_the_references():
 
 
 def test_versions():
+    from multihead.pytorch_utils import is_torch_greater_or_equal_than_1_13, is_torch_greater_or_equal_than_99_0
     from multihead.utils import check_min_version
     from multihead.utils.versions import require_version
 
+    assert (is_torch_greater_or_equal_than_1_13, is_torch_greater_or_equal_than_99_0) == (True, False)
     check_min_version("4.21.0")
     require_version("torch>=2.0", "To fix: pip install torch")
     for wrong in ("torch<1", "nope>1"):

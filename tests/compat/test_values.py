@@ -258,3 +258,29 @@ def test_a_column_of_a_data_set_is_what_a_pipeline_reads():
 
     rows = KeyDataset([{"text": "a"}, {"text": "b"}], "text")
     assert (len(rows), rows[1], list(rows)) == (2, "b", ["a", "b"])
+
+
+def test_parts_of_training_loops_are_the_references():
+    from transformers import trainer_pt_utils as theirs
+    from transformers.models.llama import modeling_llama
+
+    from multihead.compat import loops
+
+    scores = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([[1, 2, -100, 4, 5], [6, 0, 1, -100, -100]])
+    for more in ({}, {"shift_labels": True}, {"num_items_in_batch": 4}):
+        losses = [module.LabelSmoother(0.2)({"logits": scores}, labels, **more) for module in (loops, theirs)]
+        torch.testing.assert_close(losses[0], losses[1])
+    lengths = torch.randint(1, 50, (45,), generator=torch.Generator().manual_seed(2)).tolist()
+    orders = [
+        list(module.LengthGroupedSampler(4, lengths=lengths, generator=torch.Generator().manual_seed(3)))
+        for module in (loops, theirs)
+    ]
+    assert orders[0] == orders[1]
+    q, k = scores[None, :, :, :6], scores[None, :, :, 1:]
+    cos, sin = torch.rand(1, 5, 6), torch.rand(1, 5, 6)
+    turned = [module.apply_rotary_pos_emb(q, k, cos, sin) for module in (loops, modeling_llama)]
+    torch.testing.assert_close(turned[0], turned[1])
+    torch.testing.assert_close(loops.repeat_kv(q, 3), modeling_llama.repeat_kv(q, 3))
+    layer = torch.nn.Linear(1, 1)
+    assert loops.unwrap_model(torch.nn.DataParallel(layer)) is loops.unwrap_model(layer) is layer

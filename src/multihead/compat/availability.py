@@ -115,6 +115,16 @@ def is_peft_greater_or_equal(library_version: str, accept_dev: bool = False) -> 
     return is_at_least("peft", library_version, accept_dev)
 
 
+def is_flash_attn_greater_or_equal(library_version: str) -> bool:
+    """Return whether flash_attn is of this version or a later one."""
+    return is_at_least("flash_attn", library_version)
+
+
+def is_flash_attn_greater_or_equal_2_10() -> bool:
+    """Return whether flash_attn is of version 2.1 or a later one."""
+    return is_at_least("flash_attn", "2.1.0")
+
+
 def is_at_least(package: str, least: str, accept_dev: bool = False) -> bool:
     """Return whether a package is of a version or a later one; with `accept_dev` its development versions count."""
     from packaging.version import parse

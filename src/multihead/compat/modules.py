@@ -66,6 +66,8 @@ def look_up(module: str, name: str) -> Any:
             return getattr(logging, name)
         if inner == "testing_utils" and (found := testing_name(name)) is not None:
             return found
+        if name == "logger" and inner:
+            return logging.get_logger(f"{ROOT}.{inner}")
         return inner_name(name) if inner else getattr(import_module(ROOT), name)
     except AttributeError as error:
         raise AttributeError(f"module {module!r} has no {name!r} in multihead.") from error

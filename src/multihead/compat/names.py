@@ -82,6 +82,7 @@ PUBLIC: Mapping[str, str] = {
         "AdamW DataCollatorForWholeWordMask top_k_top_p_filtering LineByLineTextDataset",
     ),
     **rows(".compat.documents", "add_start_docstrings add_end_docstrings"),
+    **rows(".compat.loops", "InputExample InputFeatures"),
     **rows(".compat.tensors", "Conv1D apply_chunking_to_forward"),
     **rows(
         ".compat.availability",
@@ -157,6 +158,12 @@ INNER: Mapping[str, str] = {
         """add_start_docstrings_to_model_forward add_code_sample_docstrings replace_return_docstrings auto_docstring
         PushToHubMixin""",
     ),
+    **rows(
+        ".compat.loops",
+        """LabelSmoother LengthGroupedSampler get_length_grouped_indices unwrap_model rotate_half apply_rotary_pos_emb
+        repeat_kv is_deepspeed_zero3_enabled DataCollatorMixin""",
+    ),
+    **rows(".compat.availability", "is_flash_attn_greater_or_equal is_flash_attn_greater_or_equal_2_10"),
     **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException"),
     **rows("huggingface_hub.errors", "EntryNotFoundError RepositoryNotFoundError RevisionNotFoundError"),
     "is_offline_mode": "huggingface_hub",
@@ -171,6 +178,7 @@ MODULES = frozenset(  # of the reference's root, which a program may use without
     tokenization_utils_base tokenization_utils_fast trainer trainer_callback trainer_pt_utils trainer_utils
     training_args utils""".split()
 )
+AT_LEAST_TORCH = re.compile(r"is_torch_greater_or_equal_than_(\d+)_(\d+)")
 AVAILABILITY = re.compile(r"is_\w+_available")
 MAPPING = re.compile(r"(CONFIG|TOKENIZER|MODEL(_\w+)?)_MAPPING(_NAMES)?")
 
@@ -205,6 +213,10 @@ def inner_name(name: str) -> Any:
     """Return what a submodule of the reference calls by a name. Raises AttributeError."""
     if name in INNER:
         return at_home(INNER[name], name)
+    if (least := AT_LEAST_TORCH.fullmatch(name)) is not None:  # a constant of the reference
+        from .availability import is_torch_greater_or_equal
+
+        return is_torch_greater_or_equal(".".join(least.groups()))
     return getattr(import_module(ROOT), name)
 
 
