@@ -25,7 +25,7 @@ STEMS = frozenset(
     PerceptionLM Phi4Multimodal Pix2Struct Pixio Pixtral PocketTTS PoolFormer Pop2Piano PromptDepthAnything Pvt
     QianfanOCR Qwen2VL Qwen2_5Omni Qwen2_5_VL Qwen3ASR Qwen3OmniMoe Qwen3VL RTDetr Radio Rag RegNet ResNet
     RfDetr SEW SLANeXt SLANet Sam Sapiens2 SeamlessM4T SeamlessM4Tv2 SegGpt Segformer ShieldGemma2 Siglip
-    SmolVLM Step3p7 SuperGlue SuperPoint SwiftFormer Swin Swinv2 TableTransformer TextNet TimesFm Timesformer
+    SmolVLM Step3p7 SuperGlue SuperPoint SwiftFormer Swin Swinv2 T5Gemma2 TableTransformer TextNet TimesFm Timesformer
     Timm Tipsv2 TrOCR Tvp UVDoc Udop UltraVBert UnivNet UnlimitedOcr UperNet VJEPA2 ViT VibeVoice Vilt VipLlava
     VisualBert VitDet VitMatte VitPose Vits Vivit Voxtral Wav2Vec2 WavLM Whisper XCLIP Xcodec Yolos Zaya
     ZoeDepth

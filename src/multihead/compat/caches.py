@@ -89,7 +89,16 @@ class StaticCache(metaclass=_None):
     """A cache of a fixed length, of which there are none here."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        raise MissingName("StaticCache: caches grow here in blocks; `model.generate` needs none given.")
+        name = type(self).__name__
+        raise MissingName(f"{name}: caches grow here in blocks; `model.generate` needs none given.")
+
+
+class HybridCache(StaticCache):
+    """A cache of fixed lengths by layer, of version 4."""
+
+
+class SlidingWindowCache(StaticCache):
+    """A cache of a window of fixed length, of version 4."""
 
 
 class QuantizedCache(metaclass=_None):

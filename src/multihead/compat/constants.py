@@ -21,6 +21,11 @@ FULL_TOKENIZER_FILE = "tokenizer.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 TRAINING_ARGS_NAME = "training_args.bin"
 TRAINER_STATE_NAME = "trainer_state.json"
+OPTIMIZER_NAME = "optimizer.pt"
+OPTIMIZER_NAME_BIN = "optimizer.bin"
+SCHEDULER_NAME = "scheduler.pt"
+SCALER_NAME = "scaler.pt"
+NLTK_IMPORT_ERROR = "{0} needs the package nltk: pip install nltk."
 SPIECE_UNDERLINE = SENTENCEPIECE_UNDERLINE = "▁"
 VERY_LARGE_INTEGER = int(1e30)  # the length of texts without a limit
 LARGE_INTEGER = int(1e20)

@@ -18,26 +18,27 @@ from .names import ROOT, inner_name
 from .testing import testing_name
 
 SUBMODULES = frozenset(
-    """activations audio_utils cache_utils cli configuration_utils convert_slow_tokenizer data data.data_collator
-    data.metrics data.processors debug_utils dynamic_module_utils feature_extraction_utils file_utils
+    """
+    activations audio_utils cache_utils cli configuration_utils convert_slow_tokenizer data data.data_collator
+    data.metrics data.processors debug_utils deepspeed dynamic_module_utils feature_extraction_utils file_utils
     generation generation.beam_search generation.candidate_generator generation.configuration_utils
     generation.logits_process generation.stopping_criteria generation.streamers generation.utils
-    generation.watermarking hf_argparser image_processing_utils image_utils integrations
-    integrations.bitsandbytes integrations.deepspeed integrations.peft loss loss.loss_utils masking_utils
+    generation.watermarking hf_argparser image_processing_utils image_utils integrations integrations.bitsandbytes
+    integrations.deepspeed integrations.integration_utils integrations.peft loss loss.loss_utils masking_utils
     modelcard modeling_attn_mask_utils modeling_flash_attention_utils modeling_layers modeling_outputs
-    modeling_rope_utils modeling_utils models models.auto models.auto.auto_factory
-    models.auto.configuration_auto models.auto.modeling_auto models.auto.tokenization_auto
-    models.auto.processing_auto models.auto.feature_extraction_auto models.auto.image_processing_auto
-    optimization pipelines pipelines.base pipelines.pt_utils pipelines.text_classification
-    pipelines.text_generation pipelines.token_classification pipelines.question_answering
-    pipelines.feature_extraction pipelines.fill_mask pipelines.zero_shot_classification
-    pipelines.table_question_answering processing_utils pytorch_utils quantizers quantizers.auto
-    quantizers.quantizers_utils testing_utils time_series_utils tokenization_python tokenization_utils
-    tokenization_utils_base tokenization_utils_fast tokenization_utils_tokenizers trainer trainer_callback
-    trainer_pt_utils trainer_seq2seq trainer_utils training_args training_args_seq2seq utils
-    utils.constants utils.doc utils.dummy_pt_objects utils.fx utils.generic utils.hub utils.import_utils
-    utils.logging utils.notebook utils.peft_utils utils.quantization_config utils.versions
-    video_utils""".split()
+    modeling_rope_utils modeling_utils models models.auto models.auto.auto_factory models.auto.configuration_auto
+    models.auto.feature_extraction_auto models.auto.image_processing_auto models.auto.modeling_auto
+    models.auto.processing_auto models.auto.tokenization_auto optimization pipelines pipelines.base
+    pipelines.feature_extraction pipelines.fill_mask pipelines.pt_utils pipelines.question_answering
+    pipelines.table_question_answering pipelines.text_classification pipelines.text_generation
+    pipelines.token_classification pipelines.zero_shot_classification processing_utils pytorch_utils quantizers
+    quantizers.auto quantizers.quantizers_utils testing_utils time_series_utils tokenization_python
+    tokenization_utils tokenization_utils_base tokenization_utils_fast tokenization_utils_tokenizers trainer
+    trainer_callback trainer_pt_utils trainer_seq2seq trainer_utils training_args training_args_seq2seq utils
+    utils.chat_template_utils utils.constants utils.doc utils.dummy_pt_objects utils.fx utils.generic utils.hub
+    utils.import_utils utils.logging utils.notebook utils.peft_utils utils.quantization_config utils.versions
+    video_utils
+    """.split()
 )
 FAMILY_PART = re.compile(
     r"models\.(?P<folder>\w+)(\.(modeling|configuration|tokenization|processing|modular|feature_extraction|"

@@ -49,7 +49,11 @@ PUBLIC: Mapping[str, str] = {
     **rows(".compat.quantization", "BitsAndBytesConfig"),
     **rows(".compat.mappings", "get_values"),
     **rows(".compat.training_names", "PrinterCallback"),
-    **rows(".compat.caches", "Cache DynamicCache StaticCache QuantizedCache EncoderDecoderCache"),
+    **rows(
+        ".compat.caches",
+        """Cache DynamicCache StaticCache QuantizedCache HybridCache SlidingWindowCache EncoderDecoderCache
+        GenerationMixin""",
+    ),
     "logging": ".compat.logging:",
     **rows(".training.callbacks", "DefaultFlowCallback"),
     **rows(".training.reporting.progress_bar", "ProgressCallback"),
@@ -76,7 +80,6 @@ PUBLIC: Mapping[str, str] = {
     "TableQuestionAnsweringPipeline": ".pipelines.tables.pipeline:TableQuestionAnswering",
     "ZeroShotClassificationPipeline": ".pipelines.zero_shot:ZeroShotClassification",
     "DecisionPipeline": ".pipelines.decision.pipeline:DecisionPipeline",
-    "GenerationMixin": ".compat.caches",
     **rows(
         ".compat.older",
         "AdamW DataCollatorForWholeWordMask top_k_top_p_filtering LineByLineTextDataset",
@@ -143,7 +146,8 @@ INNER: Mapping[str, str] = {
         """WEIGHTS_INDEX_NAME SAFE_WEIGHTS_NAME SAFE_WEIGHTS_INDEX_NAME GENERATION_CONFIG_NAME ADAPTER_CONFIG_NAME
         ADAPTER_WEIGHTS_NAME ADAPTER_SAFE_WEIGHTS_NAME SENTENCEPIECE_UNDERLINE TOKENIZER_CONFIG_FILE
         SPECIAL_TOKENS_MAP_FILE ADDED_TOKENS_FILE FULL_TOKENIZER_FILE VERY_LARGE_INTEGER LARGE_INTEGER
-        CHAT_TEMPLATE_FILE ENV_VARS_TRUE_VALUES TRAINING_ARGS_NAME TRAINER_STATE_NAME ALL_LAYERNORM_LAYERS""",
+        CHAT_TEMPLATE_FILE OPTIMIZER_NAME OPTIMIZER_NAME_BIN SCHEDULER_NAME SCALER_NAME
+        NLTK_IMPORT_ERROR ENV_VARS_TRUE_VALUES TRAINING_ARGS_NAME TRAINER_STATE_NAME ALL_LAYERNORM_LAYERS""",
     ),
     **rows(
         ".compat.tensors",
@@ -164,6 +168,15 @@ INNER: Mapping[str, str] = {
         repeat_kv is_deepspeed_zero3_enabled DataCollatorMixin""",
     ),
     **rows(".compat.availability", "is_flash_attn_greater_or_equal is_flash_attn_greater_or_equal_2_10"),
+    **rows(
+        ".compat.library_names",
+        """http_user_agent GradientCheckpointingLayer PeftAdapterMixin is_torchdynamo_compiling
+        is_flash_attention_requested lazy_import_flash_attention get_class_from_dynamic_module load_image
+        get_relative_import_files cached_file get_checkpoint_shard_files find_adapter_config_file
+        _get_template_variables make_markdown_table
+        nested_gather deepspeed_config unset_hf_deepspeed_config HfDeepSpeedConfig""",
+    ),
+    **rows(".training.reporting.loggers", "TensorBoardCallback WandbCallback"),
     **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException"),
     **rows("huggingface_hub.errors", "EntryNotFoundError RepositoryNotFoundError RevisionNotFoundError"),
     "is_offline_mode": "huggingface_hub",
