@@ -19,6 +19,15 @@ KINDS: tuple[tuple[str, str], ...] = (  # pattern of a name -> what it is for
     (r"\w*(Audio|Speech)\w*", "sound"),
     (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|AutoProcessor|\w+Processor(WithLM)?", "images and sound"),
     (r"\w*TimeSeries\w*", "time series"),
+    (
+        r"(AzureML|ClearML|CodeCarbon|Comet|DVCLive|DagsHub|Flyte|MLflow|Neptune|SwanLab|Trackio)Callback",
+        "trackers of runs that are not written for",
+    ),
+    (
+        r"(Group)?Weight(Converter|Renam(e|ing))|ConversionOps|Concatenate|Transpose|Chunk|(Merge|Split)Modulelist|"
+        r"dot_natural_key|rename_source_key",
+        "the reference's conversion of tensors, which key maps do here",
+    ),
 )
 STEM = re.compile(rf"({'|'.join(sorted(STEMS))})([A-Z0-9_]\w*)?")
 TEXT_PROCESSORS = re.compile(r"\w*LogitsProcessor\w*")
@@ -35,12 +44,14 @@ def purpose(name: str) -> str | None:
 
 
 class Absent(type):
-    """The type of names without a meaning: every use but `isinstance` and a name in a type hint is an error."""
+    """The type of names without a meaning: every use but `isinstance`, a subclass and a type hint is an error."""
+
+    purpose: str
 
     def _refuse(cls) -> MissingName:
         return MissingName(
-            f"{cls.__name__} has no meaning in multihead: it is for {vars(cls)['purpose']}. multihead is for text; "
-            "docs/families.md lists its families."
+            f"{cls.__name__} has no meaning in multihead: it is for {cls.purpose}. docs/compatibility.md says "
+            "what is here, docs/families.md lists the families."
         )
 
     def __call__(cls, *args: Any, **options: Any) -> Any:

@@ -10,11 +10,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from .._version import __version__
 from ..errors import MissingName, ModelNotFound
 from .constants import ADAPTER_CONFIG_NAME
+
+if torch.distributed.is_available():  # libraries reach it by its path, since the reference imports it
+    import_module("torch.distributed.tensor")
 
 
 def http_user_agent(user_agent: Mapping[str, Any] | str | None = None) -> str:
@@ -37,8 +41,6 @@ class PeftAdapterMixin:
 
 def is_torchdynamo_compiling() -> bool:
     """Return whether torch.compile reads the program."""
-    import torch
-
     return torch.compiler.is_compiling()
 
 
@@ -153,6 +155,18 @@ def make_markdown_table(lines: Sequence[Mapping[str, Any]] | None) -> str:
     table = [names, [":" + "-" * (width - 2) + ":" if width > 2 else ":-:" for width in widths], *rows]
     cells = [[cell.center(width) for cell, width in zip(row, widths, strict=True)] for row in table]
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+_MODEL_TO_CONVERSION_PATTERN: dict[str, str] = {}  # no model needs another one's conversion
+
+
+def get_checkpoint_conversion_mapping(model_type: str) -> None:
+    """Return None: a model has the names of its own parts here, and key maps read the files."""
+
+
+def get_model_conversion_mapping(model: Any, *args: Any, **options: Any) -> list[Any]:
+    """Return no conversions: as `get_checkpoint_conversion_mapping`."""
+    return []
 
 
 def nested_gather(tensors: Any, parallel_mode: Any = None, name: str | None = None) -> Any:

@@ -19,14 +19,15 @@ from .testing import testing_name
 
 SUBMODULES = frozenset(
     """
-    activations audio_utils cache_utils cli configuration_utils convert_slow_tokenizer data data.data_collator
-    data.metrics data.processors debug_utils deepspeed dynamic_module_utils feature_extraction_utils file_utils
-    generation generation.beam_search generation.candidate_generator generation.configuration_utils
-    generation.logits_process generation.stopping_criteria generation.streamers generation.utils
-    generation.watermarking hf_argparser image_processing_utils image_utils integrations integrations.bitsandbytes
-    integrations.deepspeed integrations.integration_utils integrations.peft loss loss.loss_utils masking_utils
-    modelcard modeling_attn_mask_utils modeling_flash_attention_utils modeling_layers modeling_outputs
-    modeling_rope_utils modeling_utils models models.auto models.auto.auto_factory models.auto.configuration_auto
+    activations audio_utils cache_utils cli configuration_utils conversion_mapping convert_slow_tokenizer
+    core_model_loading data data.data_collator data.metrics data.processors debug_utils deepspeed
+    dynamic_module_utils feature_extraction_utils file_utils generation generation.beam_search
+    generation.candidate_generator generation.configuration_utils generation.logits_process
+    generation.stopping_criteria generation.streamers generation.utils generation.watermarking hf_argparser
+    image_processing_utils image_utils integrations integrations.bitsandbytes integrations.deepspeed
+    integrations.integration_utils integrations.peft loss loss.loss_utils masking_utils modelcard
+    modeling_attn_mask_utils modeling_flash_attention_utils modeling_layers modeling_outputs modeling_rope_utils
+    modeling_utils models models.auto models.auto.auto_factory models.auto.configuration_auto
     models.auto.feature_extraction_auto models.auto.image_processing_auto models.auto.modeling_auto
     models.auto.processing_auto models.auto.tokenization_auto optimization pipelines pipelines.base
     pipelines.feature_extraction pipelines.fill_mask pipelines.pt_utils pipelines.question_answering

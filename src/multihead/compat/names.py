@@ -174,7 +174,8 @@ INNER: Mapping[str, str] = {
         is_flash_attention_requested lazy_import_flash_attention get_class_from_dynamic_module load_image
         get_relative_import_files cached_file get_checkpoint_shard_files find_adapter_config_file
         _get_template_variables make_markdown_table
-        nested_gather deepspeed_config unset_hf_deepspeed_config HfDeepSpeedConfig""",
+        nested_gather _MODEL_TO_CONVERSION_PATTERN get_checkpoint_conversion_mapping get_model_conversion_mapping
+        deepspeed_config unset_hf_deepspeed_config HfDeepSpeedConfig""",
     ),
     **rows(".training.reporting.loggers", "TensorBoardCallback WandbCallback"),
     **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException"),

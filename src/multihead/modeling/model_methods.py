@@ -73,6 +73,17 @@ class ModelMethodsMixin(nn.Module):
         masked = self.masked_next
         return self.head_type.generates and (self.backbone.causal if masked is None else not masked.refusal)
 
+    def prepare_inputs_for_generation(
+        self, input_ids: Any, past_key_values: Any = None, attention_mask: Any = None, **more: Any
+    ) -> dict[str, Any]:
+        """Return the arguments of the next pass of a program's own loop: with a cache, only the tokens after it.
+
+        `generate` does not call it: its engine gives tokens to the layers.
+        """
+        read = 0 if past_key_values is None else past_key_values.get_seq_length()
+        given = {"past_key_values": past_key_values, "attention_mask": attention_mask, **more}
+        return {"input_ids": input_ids[:, read:], **{name: x for name, x in given.items() if x is not None}}
+
     def word_tables(self) -> list[nn.Embedding]:
         """Return the input embedding tables, each once: the encoder's before the decoder's."""
         return [self.backbone.embed.token]
