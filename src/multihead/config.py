@@ -101,6 +101,7 @@ class Config:
     model_type: ClassVar[str] = ""
     inert: ClassVar[tuple[str, ...]] = ()  # this family's own entries that change no number
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
+    sub_configs: ClassVar[Mapping[str, Any]] = {}  # a config describes one model here, of text
 
     architectures: list[str] | None = None
     num_labels: Labels = 2
@@ -226,6 +227,10 @@ class Config:
         if changes.get("id2label") is not None:
             return _numbered(changes["id2label"]) == self.id2label
         return "id2label" not in changes
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Config:
+        """Return the config of the language model, which this is."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entries of config.json."""

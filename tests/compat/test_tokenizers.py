@@ -49,6 +49,7 @@ def test_a_saved_tokenizer_is_of_its_class(folder, tmp_path):
     found = multihead.BertTokenizer.from_pretrained(tmp_path)
     assert isinstance(found, multihead.BertTokenizer)
     assert not isinstance(found, multihead.RobertaTokenizer)
+    assert isinstance(multihead.AutoProcessor.from_pretrained(tmp_path), multihead.PreTrainedTokenizerBase)
     theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
     assert found("Two words")["input_ids"] == theirs("Two words")["input_ids"]
 

@@ -17,7 +17,7 @@ KINDS: tuple[tuple[str, str], ...] = (  # pattern of a name -> what it is for
     (r"\w*Image\w*(Processor|Pipeline|Mixin|Kwargs|Classification|Modeling|Segmentation)\w*", "images"),
     (r"\w*(Video|Vision|ObjectDetection|DepthEstimation|MaskGeneration|Keypoint)\w*", "images and video"),
     (r"\w*(Audio|Speech)\w*", "sound"),
-    (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|AutoProcessor|\w+Processor(WithLM)?", "images and sound"),
+    (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|\w+Processor(WithLM)?", "images and sound"),
     (r"\w*TimeSeries\w*", "time series"),
     (
         r"(AzureML|ClearML|CodeCarbon|Comet|DVCLive|DagsHub|Flyte|MLflow|Neptune|SwanLab|Trackio)Callback",

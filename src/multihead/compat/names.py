@@ -45,7 +45,7 @@ PUBLIC: Mapping[str, str] = {
         ForcedEOSTokenLogitsProcessor SequenceBiasLogitsProcessor NoBadWordsLogitsProcessor
         PrefixConstrainedLogitsProcessor ExponentialDecayLengthPenalty""",
     ),
-    **rows(".compat.tokenizer_classes", "PreTrainedTokenizerBase PreTrainedTokenizer"),
+    **rows(".compat.tokenizer_classes", "PreTrainedTokenizerBase PreTrainedTokenizer AutoProcessor"),
     **rows(".compat.quantization", "BitsAndBytesConfig"),
     **rows(".compat.mappings", "get_values"),
     **rows(".compat.training_names", "PrinterCallback"),

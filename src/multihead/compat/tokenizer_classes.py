@@ -139,3 +139,12 @@ class PreTrainedTokenizer(metaclass=_Slow):
             "PreTrainedTokenizer: tokenizers in Python are not written here. Make one with the tokenizers library and "
             "pass it to PreTrainedTokenizerFast(tokenizer_object=...)."
         )
+
+
+class AutoProcessor:
+    """Reads the processor of a checkpoint, which is its tokenizer: of images and sound there is nothing here."""
+
+    from_pretrained = AutoTokenizer.from_pretrained
+
+    def __init__(self) -> None:
+        raise InvalidInput("AutoProcessor is not built: use AutoProcessor.from_pretrained(name).")
