@@ -92,3 +92,24 @@ def test_a_cache_of_both_sides():
     assert isinstance(found.past_key_values, multihead.EncoderDecoderCache)
     last = model(input_ids=IDS, decoder_input_ids=IDS[:, 3:], past_key_values=cache)
     torch.testing.assert_close(last.logits, expected[:, 3:])
+
+
+def test_what_programs_ask_a_model(decoder):
+    assert getattr(decoder, decoder.base_model_prefix) is decoder.base_model
+    assert type(decoder).config_class is multihead.GPT2Config
+    held = {one.data_ptr(): one.nbytes for one in [*decoder.parameters(), *decoder.buffers()]}
+    assert decoder.get_memory_footprint() == sum(held.values())
+    decoder.add_model_tags(["a", "b"])
+    decoder.add_model_tags("a")
+    assert decoder.model_tags == ["a", "b"]
+    decoder.warnings_issued["estimate_tokens"] = True
+    assert decoder.warnings_issued == {"estimate_tokens": True}
+    before = decoder(IDS).logits
+    decoder.post_init()
+    decoder.tie_weights()
+    decoder.set_attn_implementation("eager")
+    torch.testing.assert_close(decoder(IDS).logits, before)
+    decoder.set_attn_implementation("sdpa")
+    with pytest.raises(multihead.MultiheadError, match="upload_folder"):
+        decoder.push_to_hub("me/model")
+    assert decoder.config.get_text_config() is decoder.config

@@ -139,6 +139,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
         self.attend = BACKENDS[name]
 
+    set_attn_implementation = set_attention
+
     @property
     def decode_runner(self) -> str:
         """Runner of the decode steps of `generate`: "eager", "cpu", "graph", or "auto" for the fastest that can.

@@ -26,7 +26,12 @@ def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
         names = ", ".join(entry.class_name(other) for other in family.heads)
         raise UnknownModel(f"{name} does not exist; the family has {names}.")
     both_sides = family.config.is_encoder_decoder and suffix not in family.backbone_variants
-    own = {"architecture": family, "head_suffix": suffix, "__module__": "multihead"}
+    own = {
+        "architecture": family,
+        "config_class": family.config,
+        "head_suffix": suffix,
+        "__module__": "multihead",
+    }
     if both_sides:
         own["choose_class"] = staticmethod(choose_class)
     base = SequenceToSequence if both_sides else PreTrainedModel

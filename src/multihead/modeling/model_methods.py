@@ -11,13 +11,14 @@ from ..errors import InvalidInput, UnknownModel, UnknownPart, UnsupportedOption
 from ..heads.heads import LanguageModel
 from ..nn.stack import set_gradient_checkpointing
 from ..runtime.prepare import products
+from .program_methods import ProgramMethods
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..heads.head_types import HeadType
 
 
-class ModelMethodsMixin(nn.Module):
+class ModelMethodsMixin(ProgramMethods):
     """Methods that every model has besides `forward`."""
 
     backbone: Any

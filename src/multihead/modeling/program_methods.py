@@ -1,0 +1,60 @@
+"""Small methods and attributes of a model that programs for the reference read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..errors import UnsupportedOption
+
+
+class ProgramMethods(nn.Module):
+    """What programs ask a model beside its forward pass."""
+
+    base_model_prefix: ClassVar[str] = "backbone"  # of every family: `getattr(model, model.base_model_prefix)`
+    framework: ClassVar[str] = "pt"
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    is_parallelizable: ClassVar[bool] = False
+    prepared: str | None
+
+    @cached_property
+    def warnings_issued(self) -> dict[str, bool]:
+        """What a program has warned of; it is the program's own."""
+        return {}
+
+    @cached_property
+    def model_tags(self) -> list[str]:
+        """The tags of `add_model_tags`."""
+        return []
+
+    def add_model_tags(self, tags: str | Sequence[str]) -> None:
+        """Add tags for a model card of the program's own."""
+        for tag in [tags] if isinstance(tags, str) else tags:
+            if tag not in self.model_tags:
+                self.model_tags.append(tag)
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Return the bytes of the parameters, each once, and of the buffers.
+
+        Raises:
+            UnsupportedOption: a prepared model, whose products hold packed numbers.
+        """
+        if self.prepared:
+            raise UnsupportedOption("get_memory_footprint: the numbers of a prepared model are packed, not counted.")
+        held = list(self.parameters()) + (list(self.buffers()) if return_buffers else [])
+        return sum(one.nelement() * one.element_size() for one in held)
+
+    def post_init(self) -> None:
+        """Do nothing: a constructor initializes all weights, and those that are tied are one parameter."""
+
+    def tie_weights(self, *args: Any, **options: Any) -> None:
+        """Do nothing: tied weights are one parameter."""
+
+    def push_to_hub(self, repo_id: str, *args: Any, **options: Any) -> None:
+        """Raise UnsupportedOption."""
+        raise UnsupportedOption(
+            f"push_to_hub({repo_id!r}): nothing is sent from here. Save it, and use huggingface_hub.upload_folder."
+        )
