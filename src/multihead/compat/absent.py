@@ -20,6 +20,12 @@ KINDS: tuple[tuple[str, str], ...] = (  # pattern of a name -> what it is for
     (r"\w*FeatureExtract(or|ion)\w*|\w*ProcessorMixin|\w+Processor(WithLM)?", "images and sound"),
     (r"\w*TimeSeries\w*", "time series"),
     (
+        r"AutoBackbone|Backbone(Config)?Mixin|(AutoModelFor)?((Document|Visual)QuestionAnswering|AnyToAny)(Pipeline)?|"
+        r"AutoModelFor(CTC|RNNT|TDT|(Instance|Semantic|Universal|Panoptic)Segmentation|"
+        r"(Normal|Pointmap|Pose)Estimation|(Table|Text)Recognition|TextTo\w+|Image\w+)",
+        "images and sound",
+    ),
+    (
         r"(AzureML|ClearML|CodeCarbon|Comet|DVCLive|DagsHub|Flyte|MLflow|Neptune|SwanLab|Trackio)Callback",
         "trackers of runs that are not written for",
     ),

@@ -6,29 +6,30 @@ Their classes can be imported and say what they are when they are used.
 # Stems of class names.
 STEMS = frozenset(
     """
-    AST Aimv2 Align AltCLIP AlternatingCodebooksLogits Aria Bark Beit Bit Blip BltGlobalTransformer BltLocal
-    BltPatcher BridgeTower Bros CHMv2 CLIP Canary Chameleon ChineseCLIP Clap Clvp CohereAsr ColModernVBert
-    ColPali ColQwen2 ConditionalDetr ConvNext Cosmos3Edge Cosmos3Omni CpmAnt Csm Cvt DFine DINOv3ConvNext
-    DINOv3ViT DPT DabDetr Dac DeepseekVL DeformableDetr DeiT Deimv2 DepthAnything DepthPro Detr Dia
-    DiffusionGemma Dinat Dinov2 DonutSwin Dots3Note EdgeTam EfficientLoFTR EfficientNet Emu3 Encodec Eomt
-    Ernie4_5_VLMoe Ernie4_5_VL_Moe Evolla Exaone4_5_ FastVlm Flava Florence2 FocalNet FunAsrNano Fuyu GLPN
-    Gemma4Assistant Gemma4UnifiedAssistant Git Glmga GotOcr2 GradiumPhononTTS GraniteDocling GroundingDino
-    GroupViT HGNetV2 Hiera Hubert HunYuanVL IJepa Idefics ImageGPT Informer Inkling InstructBlip InternVL Janus
-    Jev Kimi_K25 Kosmos2 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Levit Lfm2Vl Lfm3Vl LightGlue LightOnOcr Llava
-    LwDetr Lxmert MLCD MMGroundingDino Mask2Former MaskFormer MetaClip2 Mgpstr Mimi MiniCPMOcr MiniCPMV4_6
-    MiniCPMV4_7 Mistral3 MistralLarge4 Mllama MobileNetV1 MobileNetV2 MobileViT ModernVBert Molmo2 Moonshine
-    Moshi MossTranscribeDiarize Mra MuseGlimmer MuseSpark MusicFlamingo Musicgen NVFP4 Nemotron3Diarization
-    Nemotron3_5Asr Nemotron3_5Transcribe NemotronAsrStreaming NemotronH_Omni_Reasoning_V3_ NeoMME NeuCodec
-    Nougat OmDetTurbo OneFormer Ovis2 OwlViT Owlv2 PI0 PPChart2Table PPDocLayoutV2 PPDocLayoutV3 PPDocLayoutV4
-    PPFormulaNet PPLCNet PPOCRV5MobileDet PPOCRV5MobileRec PPOCRV5ServerDet PPOCRV5ServerRec PPOCRV6MediumDet
-    PPOCRV6SmallDet PPOCRV6SmallRec PPOCRV6TinyRec PaddleOCR PaliGemma Parakeet PatchTSMixer PatchTST Perceiver
-    PerceptionLM Phi4Multimodal Pix2Struct Pixio Pixtral PocketTTS PoolFormer Pop2Piano PromptDepthAnything Pvt
-    QianfanOCR Qwen2VL Qwen2_5Omni Qwen2_5_VL Qwen3ASR Qwen3OmniMoe Qwen3VL RTDetr Radio Rag RegNet ResNet
-    RfDetr SEW SLANeXt SLANet Sam Sapiens2 SeamlessM4T SeamlessM4Tv2 SegGpt Segformer ShieldGemma2 Siglip
-    SmolVLM Step3p7 SuperGlue SuperPoint SwiftFormer Swin Swinv2 T5Gemma2 TableTransformer TextNet TimesFm Timesformer
-    Timm Tipsv2 TrOCR Tvp UVDoc Udop UltraVBert UnivNet UnlimitedOcr UperNet VJEPA2 ViT VibeVoice Vilt VipLlava
-    VisualBert VitDet VitMatte VitPose Vits Vivit Voxtral Wav2Vec2 WavLM Whisper XCLIP Xcodec Yolos Zaya
-    ZoeDepth
+    AST Aimv2 Align AltCLIP AlternatingCodebooksLogits Aria Autoformer Bark Beit Bit Blip BltGlobalTransformer
+    BltLocal BltPatcher BridgeTower Bros CHMv2 CLIP Canary Chameleon ChineseCLIP Clap Clvp CohereAsr
+    ColModernVBert ColPali ColQwen2 ConditionalDetr ConvNext Cosmos3Edge Cosmos3Omni CpmAnt Csm Cvt DFine
+    DINOv3ConvNext DINOv3ViT DPT DabDetr Dac DecisionTransformer DeepseekVL DeformableDetr DeiT Deimv2
+    DepthAnything DepthPro Detr Dia DiffusionGemma Dinat Dinov2 DonutSwin Dots3Note EdgeTam EfficientLoFTR
+    EfficientNet Emu3 Encodec Eomt Ernie4_5_VLMoe Ernie4_5_VL_Moe EsmFold2 EsmForProteinFolding Evolla
+    Exaone4_5_ FastVlm Flava Florence2 FocalNet FunAsrNano Fuyu GLPN Gemma4Assistant Gemma4UnifiedAssistant Git
+    Glm46V Glm4v Glm4vMoe Glm5Next GlmAsr GlmImage GlmOcr Glmga GotOcr2 GradiumPhononTTS GraniteDocling
+    GroundingDino GroupViT HGNetV2 Hiera Hubert HunYuanVL IJepa Idefics ImageGPT Informer Inkling InstructBlip
+    InternVL Janus Jev Kimi_K25 Kosmos2 Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Levit Lfm2Vl Lfm3Vl LightGlue
+    LightOnOcr Llava LwDetr Lxmert MLCD MMGroundingDino Mask2Former MaskFormer MetaClip2 Mgpstr Mimi MiniCPMOcr
+    MiniCPMV4_6 MiniCPMV4_7 Mistral3 MistralLarge4 Mllama MobileNetV1 MobileNetV2 MobileViT ModernVBert Molmo2
+    Moonshine Moshi MossTranscribeDiarize Mra MuseGlimmer MuseSpark MusicFlamingo Musicgen NVFP4
+    Nemotron3Diarization Nemotron3_5Asr Nemotron3_5Transcribe NemotronAsrStreaming NemotronH_Omni_Reasoning_V3_
+    NeoMME NeuCodec Nougat OmDetTurbo OneFormer Ovis2 OwlViT Owlv2 PI0 PPChart2Table PPDocLayoutV2 PPDocLayoutV3
+    PPDocLayoutV4 PPFormulaNet PPLCNet PPOCRV5MobileDet PPOCRV5MobileRec PPOCRV5ServerDet PPOCRV5ServerRec
+    PPOCRV6MediumDet PPOCRV6SmallDet PPOCRV6SmallRec PPOCRV6TinyRec PaddleOCR PaliGemma Parakeet PatchTSMixer
+    PatchTST Perceiver PerceptionLM Phi4Multimodal Pix2Struct Pixio Pixtral PocketTTS PoolFormer Pop2Piano
+    PromptDepthAnything Pvt QianfanOCR Qwen2VL Qwen2_5Omni Qwen2_5_VL Qwen3ASR Qwen3OmniMoe Qwen3VL RTDetr Radio
+    Rag RegNet ResNet RfDetr SEW SLANeXt SLANet Sam Sapiens2 SeamlessM4T SeamlessM4Tv2 SegGpt Segformer
+    ShieldGemma2 Siglip SmolVLM Step3p7 SuperGlue SuperPoint SwiftFormer Swin Swinv2 T5Gemma2 TableTransformer
+    TextNet TimesFm Timesformer Timm Tipsv2 TrOCR Tvp UVDoc Udop UltraVBert UnivNet UnlimitedOcr UperNet VJEPA2
+    ViT VibeVoice Vilt VipLlava VisualBert VitDet VitMatte VitPose Vits Vivit Voxtral Wav2Vec2 WavLM Whisper
+    XCLIP Xcodec Yolos Zaya ZoeDepth
     """.split()
 )
 

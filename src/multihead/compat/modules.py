@@ -43,7 +43,7 @@ SUBMODULES = frozenset(
 )
 FAMILY_PART = re.compile(
     r"models\.(?P<folder>\w+)(\.(modeling|configuration|tokenization|processing|modular|feature_extraction|"
-    r"image_processing|modeling_tf|modeling_flax)_\w+)?"
+    r"image_processing|video_processing|generation|modeling_tf|modeling_flax)_\w+)?"
 )
 
 

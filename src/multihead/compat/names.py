@@ -187,14 +187,20 @@ INNER: Mapping[str, str] = {
 
 ROOT = "multihead"
 MODULES = frozenset(  # of the reference's root, which a program may use without an import of their own
-    """activations cache_utils configuration_utils data generation hf_argparser integrations modeling_outputs
-    modeling_utils models optimization pipelines pytorch_utils testing_utils tokenization_utils
-    tokenization_utils_base tokenization_utils_fast trainer trainer_callback trainer_pt_utils trainer_utils
-    training_args utils""".split()
+    """
+    activations audio_utils cache_utils cli configuration_utils conversion_mapping convert_slow_tokenizer
+    core_model_loading data debug_utils deepspeed dynamic_module_utils feature_extraction_utils file_utils
+    generation hf_argparser image_processing_utils image_utils integrations loss masking_utils modelcard
+    modeling_attn_mask_utils modeling_flash_attention_utils modeling_layers modeling_outputs modeling_rope_utils
+    modeling_utils models optimization pipelines processing_utils pytorch_utils quantizers testing_utils
+    time_series_utils tokenization_python tokenization_utils tokenization_utils_base tokenization_utils_fast
+    tokenization_utils_tokenizers trainer trainer_callback trainer_pt_utils trainer_seq2seq trainer_utils
+    training_args training_args_seq2seq utils video_utils
+    """.split()
 )
 AT_LEAST_TORCH = re.compile(r"is_torch_greater_or_equal_than_(\d+)_(\d+)")
 AVAILABILITY = re.compile(r"is_\w+_available")
-MAPPING = re.compile(r"(CONFIG|TOKENIZER|MODEL(_\w+)?)_MAPPING(_NAMES)?")
+MAPPING = re.compile(r"(CONFIG|TOKENIZER|((IMAGE|VIDEO)_)?PROCESSOR|FEATURE_EXTRACTOR|MODEL(_\w+)?)_MAPPING(_NAMES)?")
 
 
 def public_name(name: str, family_class: Callable[[str], Any]) -> Any:
