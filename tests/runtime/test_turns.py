@@ -8,7 +8,7 @@ import time
 from multihead.runtime.turns import FairLock
 
 
-def test_one_thread_at_a_time_and_each_gets_its_turn():
+def test_one_thread_at_a_time():
     lock, inside, most, turns = FairLock(), 0, 0, []
 
     def work(number):
@@ -30,8 +30,24 @@ def test_one_thread_at_a_time_and_each_gets_its_turn():
     assert most == 1
     assert len(turns) == 120
     assert not lock.is_own
-    middle = turns[20:80]  # all threads wait: none has two turns while another one waits for its first
-    assert all(set(middle[begin : begin + 8]) == {0, 1, 2, 3} for begin in range(len(middle) - 8))
+
+
+def test_threads_get_the_lock_in_the_order_in_which_they_asked():
+    lock, turns = FairLock(), []
+
+    def work(number):
+        with lock:
+            turns.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    with lock:
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(lock._waiting) <= number:  # until it has asked
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(30)
+    assert turns == list(range(6))
 
 
 def test_a_failed_pass_gives_its_turn_back():

@@ -29,7 +29,10 @@ def scoring() -> list[tuple[Case, str]]:
 
 SCORING = scoring()
 REFUSED = {
-    **dict.fromkeys(("FSMT", "T5Gemma", "EncoderDecoder", "Blt"), "a vocabulary a side, or more rows than words"),
+    **dict.fromkeys(
+        ("FSMT", "T5Gemma", "T5Gemma2", "EncoderDecoder", "Blt", "Inkling"),
+        "a vocabulary a side, or more rows than words",
+    ),
     **dict.fromkeys(("DeepseekV4", "Qwen4Exp"), "belongs to one vocabulary"),
 }
 

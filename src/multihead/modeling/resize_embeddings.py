@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput, UnsupportedOption
-from ..heads.heads import LanguageModel
+from ..heads.heads import CutLanguageModel, LanguageModel
 from ..nn.quantized_linear import QuantizedLinear
 from ..runtime.prepare import refuse
 from ..runtime.select_runner import take_idle_runner
@@ -68,7 +68,8 @@ def _size(model: BaseModel) -> int:
     separate_tables = not getattr(config, "share_encoder_decoder_embeddings", True) or any(
         isinstance(side := getattr(config, name), dict) and "vocab_size" in side for name in own
     )
-    if separate_tables or len(sizes) != 1 or sizes != tables:
+    padded = any(isinstance(part, CutLanguageModel) for part in model.modules())
+    if separate_tables or padded or len(sizes) != 1 or sizes != tables:
         raise UnsupportedOption(
             f"{type(model).__name__} has a vocabulary a side, or more rows than words; its tables keep their size."
         )
