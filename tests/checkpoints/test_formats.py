@@ -324,8 +324,10 @@ def test_a_gguf_file_that_has_changed_is_read_again(tmp_path, age):
 def test_the_header_of_a_gguf_file_is_parsed_once(tmp_path, monkeypatch):
     path = files.gguf(tmp_path / "model.gguf", METADATA, GGUF_TENSORS)
     monkeypatch.setattr(gguf, "SETTLED", -(10**18))
-    first = gguf.read(path)
-    assert gguf.read(path).tensors is first.tensors
+    parsed, parse = [], gguf._read_header
+    monkeypatch.setattr(gguf, "_read_header", lambda reader: parsed.append(reader) or parse(reader))
+    assert gguf.read(path).tensors == gguf.read(path).tensors
+    assert len(parsed) == 1
     files.gguf(path, {**METADATA, "a.text": (8, files.gguf_string("longer"))}, GGUF_TENSORS)
     assert gguf.read(path).metadata["a.text"] == "longer"
 
