@@ -1,4 +1,4 @@
-"""What libraries that are written over the reference import from it when they are imported themselves."""
+"""Names that libraries over the reference need when they are imported themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each name of the reference lives here. Reading these tables imports no torch; a name is resolved on first use.
+"""Tables of the reference's names and their places here. They import no torch; a name is resolved on first use.
 
 `PUBLIC` are names that the reference has at its root, `INNER` those of its submodules alone. A home is the path of a
 module of this package, which begins with a dot, or of another package; `:` precedes a name that differs there, and

@@ -1,4 +1,4 @@
-"""What programs import from the reference's pipelines besides the pipelines themselves."""
+"""Names of the reference's pipelines besides the pipelines themselves."""
 
 from __future__ import annotations
 

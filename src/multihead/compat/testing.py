@@ -1,4 +1,4 @@
-"""What tests import from the reference: skips for absent packages, captured output, the device to test on."""
+"""Names for test programs: skips for absent packages, captured output, the device to test on."""
 
 from __future__ import annotations
 

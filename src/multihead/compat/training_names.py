@@ -17,7 +17,7 @@ PREFIX_CHECKPOINT_DIR = "checkpoint"
 
 
 class EvalLoopOutput(NamedTuple):
-    """What an evaluation gives: scores, labels, metrics and the number of rows."""
+    """Result of an evaluation: scores, labels, metrics and the number of rows."""
 
     predictions: Any
     label_ids: Any

@@ -12,7 +12,7 @@ from ..errors import UnsupportedOption
 
 
 class ProgramMethods(nn.Module):
-    """What programs ask a model beside its forward pass."""
+    """Methods and attributes that programs use beside the forward pass."""
 
     base_model_prefix: ClassVar[str] = "backbone"  # of every family: `getattr(model, model.base_model_prefix)`
     framework: ClassVar[str] = "pt"
@@ -22,7 +22,7 @@ class ProgramMethods(nn.Module):
 
     @cached_property
     def warnings_issued(self) -> dict[str, bool]:
-        """What a program has warned of; it is the program's own."""
+        """Warnings that a program has given; it is the program's own."""
         return {}
 
     @cached_property

@@ -161,7 +161,7 @@ class DilatedConvolution(ShortConvolution):
 
 
 class NGramFeatures(nn.Module):
-    """What n-grams add to all streams: a value, gated by each stream, and its convolution.
+    """Features of n-grams that are added to all streams: a value, gated by each stream, and its convolution.
 
     Args:
         inner: width of the embeddings of a token's n-grams. norms: of keys, of the streams and of gated values.

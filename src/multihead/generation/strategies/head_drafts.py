@@ -16,11 +16,11 @@ from ..draft_heads import DraftHead
 from ..engine.sequence import ForwardRequest, GenerationSequence, Request
 from ..engine.state_buffer import StateBuffer
 from .base import GenerationJob
-from .speculative import Drafting, DraftTokens
+from .speculative import DraftChoice, Drafting, DraftTokens
 
 
 class HeadStream:
-    """What one head has read: a token a row, and the state beside it.
+    """Sequence that one head has read: a token a row, and the state beside it.
 
     Args:
         depth: how many tokens further on than the states its embeddings are, less one.
@@ -84,31 +84,22 @@ class HeadDrafts:
         return self.job.process_logits([tokens], logits) if self.job.processors else logits
 
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
-        read, drafted, probabilities = len(tokens) - 1, list[int](), list[Tensor]()
-        if self.states.length < max(read, 1):  # the prompt is not read yet
+        if self.states.length < max(len(tokens) - 1, 1):  # the prompt is not read yet
             return DraftTokens([])
+        choice = DraftChoice(self.job, self.draws, self.min_confidence, self.job.config.ends)
         source = self.states
         for number in range(min(self.count, most)):
             if number < len(self.streams):
                 stream = self.streams[number]
-                sequence = stream.align([*tokens[1 + number :], *drafted], source)
+                sequence = stream.align([*tokens[1 + number :], *choice.tokens], source)
             else:
-                sequence = stream.extend(drafted[-1])
+                sequence = stream.extend(choice.tokens[-1])
             (result,) = yield [ForwardRequest(sequence)]
             assert sequence.states is not None
             source = sequence.states
-            scores = self._scores([*tokens, *drafted], result.logits)  # (1, vocabulary)
-            if bool((scores == -torch.inf).all()):  # the head knows no token that may come
+            if not choice.add(self._scores([*tokens, *choice.tokens], result.logits)):
                 break
-            p = scores.softmax(-1)  # (1, vocabulary)
-            token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
-            if drafted and p[0, token] < self.min_confidence:
-                break
-            drafted.append(token)
-            probabilities.append(p[0])  # (vocabulary,)
-            if token in self.job.config.ends:
-                break
-        return DraftTokens(drafted, torch.stack(probabilities) if self.draws and probabilities else None)
+        return choice.draft
 
     def update(self, accepted: int, drafted: int) -> None: ...
 

@@ -14,7 +14,7 @@ from ..draft_heads import GemmaAssistant
 from ..engine.sequence import GenerationSequence
 from ..engine.state_buffer import StateBuffer
 from .base import GenerationJob
-from .speculative import Drafting, DraftTokens
+from .speculative import DraftChoice, Drafting, DraftTokens
 
 
 class KeyDrafts:
@@ -35,26 +35,20 @@ class KeyDrafts:
 
     def propose(self, tokens: Sequence[int], most: int) -> Drafting:
         yield from ()
-        read, drafted, probabilities = len(tokens) - 1, list[int](), list[Tensor]()
+        read = len(tokens) - 1
         assert self.sequence is not None
         if not read or self.sequence.cached.length != read or self.states.length < read:
             return DraftTokens([])
+        choice = DraftChoice(self.job, self.draws, self.min_confidence, self.job.config.ends)
         with torch.inference_mode():
-            keys, state, token = self._keys(read), self.states.states[-1:], tokens[-1]  # (1, width)
+            keys, state = self._keys(read), self.states.states[-1:]  # (1, width)
             for _ in range(min(self.count, most)):
-                logits, state = self.head.step(token, state, read, keys)
-                scores = self.job.process_logits([[*tokens, *drafted]], logits.float())  # (1, vocabulary)
-                if bool((scores == -torch.inf).all()):
+                last = (choice.tokens or tokens)[-1]
+                logits, state = self.head.step(last, state, read, keys)
+                # (1, vocabulary)
+                if not choice.add(self.job.process_logits([[*tokens, *choice.tokens]], logits.float())):
                     break
-                p = scores.softmax(-1)  # (1, vocabulary)
-                token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
-                if drafted and p[0, token] < self.min_confidence:
-                    break
-                drafted.append(token)
-                probabilities.append(p[0])  # (vocabulary,)
-                if token in self.job.config.ends:
-                    break
-        return DraftTokens(drafted, torch.stack(probabilities) if self.draws and probabilities else None)
+        return choice.draft
 
     def _keys(self, length: int) -> dict[str, tuple[Tensor, Tensor, SequenceLayout]]:
         """Return the cached keys and values of each type of layer, and how many there are."""

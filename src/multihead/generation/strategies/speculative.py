@@ -8,7 +8,7 @@ positive part of p - q, so the distribution stays the model's (Leviathan et al.,
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,38 @@ class DraftTokens:
 
     tokens: list[int]
     probabilities: Tensor | None = None
+
+
+class DraftChoice:
+    """Tokens of one draft, chosen one after another until it ends.
+
+    Args:
+        draws: tokens are sampled; else the likeliest are taken. min_confidence: the draft stops before a token with a
+            smaller probability. ends: tokens that are its last.
+    """
+
+    def __init__(self, job: GenerationJob, draws: bool, min_confidence: float, ends: Collection[int]) -> None:
+        self.job, self.draws, self.min_confidence, self.ends = job, draws, min_confidence, ends
+        self.tokens: list[int] = []
+        self._probabilities: list[Tensor] = []
+
+    def add(self, scores: Tensor) -> bool:
+        """Choose the next token by its scores (1, vocabulary); return False where the draft ends before or with it."""
+        if bool((scores == -torch.inf).all()):  # the draft's vocabulary has no token that may come
+            return False
+        p = scores.softmax(-1)  # (1, vocabulary)
+        token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
+        if self.tokens and p[0, token] < self.min_confidence:
+            return False
+        self.tokens.append(token)
+        if self.draws:
+            self._probabilities.append(p[0])  # (vocabulary,)
+        return token not in self.ends
+
+    @property
+    def draft(self) -> DraftTokens:
+        """The tokens, with the distributions that they were sampled from."""
+        return DraftTokens(self.tokens, torch.stack(self._probabilities) if self._probabilities else None)
 
 
 Drafting = Generator[list[ForwardRequest], list[ForwardResult], DraftTokens]
@@ -117,24 +149,16 @@ class DraftModel:
             return DraftTokens([])
         if self.sequence is None:
             self.sequence = self.request.open_sequence(tokens, self.encoder_output, self.model)
-        sequence, probabilities = self.sequence, []
+        sequence, choice = self.sequence, DraftChoice(self.job, self.draws, self.min_confidence, self.ends)
         sync_tokens(sequence, tokens)
-        longest = self.model.max_positions or math.inf
-        while len(sequence.tokens) < min(len(tokens) + min(self.count, most), longest):
+        longest, goes_on = self.model.max_positions or math.inf, True
+        while goes_on and len(sequence.tokens) < min(len(tokens) + min(self.count, most), longest):
             (result,) = yield [ForwardRequest(sequence)]
             # (1, vocabulary); sampling needs the processed distribution as q
             scores = self.job.process_logits([sequence.tokens], result.logits) if self.draws else result.logits
-            p = scores.softmax(-1)  # (1, vocabulary)
-            token = self.job.select_tokens(scores)[0] if self.draws else int(scores.argmax(-1))
-            if self.min_confidence and p[0, token] < self.min_confidence and len(sequence.tokens) > len(tokens):
-                break
-            sequence.append(token)
-            probabilities.append(p[0])  # (vocabulary,)
-            if token in self.ends:
-                break
-        return DraftTokens(
-            sequence.tokens[len(tokens) :], torch.stack(probabilities) if self.draws and probabilities else None
-        )
+            goes_on = choice.add(scores)
+            sequence.append(*choice.tokens[len(sequence.tokens) - len(tokens) :])
+        return choice.draft
 
     def update(self, accepted: int, drafted: int) -> None:
         if self.schedule.startswith("heuristic"):
