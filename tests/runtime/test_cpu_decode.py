@@ -10,10 +10,12 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TextTooLong
-from multihead.kernels.cpu import linear, native
-from multihead.runtime.cpu_decode import CpuDecodeStep
+from multihead.kernels.cpu import native
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+pytestmark = [
+    pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}"),
+    pytest.mark.usefixtures("at_every_level"),
+]
 SIZES = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
 ROTARY = {**SIZES, "num_key_value_heads": 2, "head_dim": 16, "eos_token_id": None, "pad_token_id": 0}
 PAIR = {
@@ -82,28 +84,6 @@ def model(request: Any, folder: Any) -> Any:
         pytest.skip("packed, it runs layer by layer")
     options = {} if request.param == "as stored" else {"precision": "bf16", "dtype": torch.float32}
     return getattr(multihead, kind).from_pretrained(place, **options)
-
-
-@pytest.fixture(autouse=True)
-def at_every_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch is faster for so many texts, too."""
-    monkeypatch.setattr(linear, "ROWS", dict.fromkeys(linear.ROWS, (64, 64)))
-    monkeypatch.setattr(linear, "COLUMNS", 64)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Texts of each step that the kernels have made."""
-    made: list[int] = []
-    run = CpuDecodeStep.run
-
-    def counted(self: CpuDecodeStep, *args: Any) -> Any:
-        out = run(self, *args)
-        made.extend([out[2].shape[1]] * len(out[2]))
-        return out
-
-    monkeypatch.setattr(CpuDecodeStep, "run", counted)
-    return made
 
 
 def layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:

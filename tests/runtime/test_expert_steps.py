@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 import multihead
-from multihead.kernels.cpu import linear, native
+from multihead.kernels.cpu import native
 from multihead.nn.experts import GroupedTopK, RoutedExperts, SparseMixer, TopK
-from multihead.runtime.cpu_decode import CpuDecodeStep
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}")
+pytestmark = [
+    pytest.mark.skipif(native.library() is None, reason=f"no C++ kernels: {native.why_not()}"),
+    pytest.mark.usefixtures("at_every_level"),
+]
 SIZES = {
     "vocab_size": 90, "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "eos_token_id": None, "pad_token_id": 0,
@@ -65,28 +67,6 @@ RULES: dict[str, Any] = {
     "ranks of scores": corrected(raw=True),
     "corrected softmax": corrected(shared=True, floor=0.7),
 }
-
-
-@pytest.fixture(autouse=True)
-def at_every_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch is faster for so many texts, too."""
-    monkeypatch.setattr(linear, "ROWS", dict.fromkeys(linear.ROWS, (64, 64)))
-    monkeypatch.setattr(linear, "COLUMNS", 64)
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Texts of each step that the kernels have made."""
-    made: list[int] = []
-    run = CpuDecodeStep.run
-
-    def counted(self: CpuDecodeStep, *args: Any) -> Any:
-        out = run(self, *args)
-        made.extend([out[2].shape[1]] * len(out[2]))
-        return out
-
-    monkeypatch.setattr(CpuDecodeStep, "run", counted)
-    return made
 
 
 def built(family: str) -> Any:
