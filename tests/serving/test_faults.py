@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import random
@@ -199,7 +200,8 @@ def test_a_full_disk_of_the_log_ends_no_request(server: RunningServer, monkeypat
     monkeypatch.setattr(logging, "raiseExceptions", False)
     access = logging.getLogger("multihead.access")
     monkeypatch.setattr(access, "level", logging.INFO)
-    with open("/dev/full", "w") as full:
+    # Nothing stays in a buffer, which closing would write again, outside of the handler.
+    with io.TextIOWrapper(open("/dev/full", "wb", buffering=0), write_through=True) as full:
         handler = logging.StreamHandler(full)
         handler.setFormatter(JsonFormatter())
         access.addHandler(handler)
