@@ -113,3 +113,26 @@ def test_what_programs_ask_a_model(decoder):
     with pytest.raises(multihead.MultiheadError, match="upload_folder"):
         decoder.push_to_hub("me/model")
     assert decoder.config.get_text_config() is decoder.config
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "BertForMaskedLM"])
+def test_a_count_of_labels_divides_the_sum_of_losses(name, tmp_path):
+    torch.manual_seed(0)
+    config = getattr(transformers, name.partition("For")[0] + "Config")(**TINY)
+    theirs = getattr(transformers, name)(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = getattr(multihead, name).from_pretrained(tmp_path)
+    labels = IDS.masked_fill(IDS == 6, -100)
+    means = [model(IDS, labels=labels).loss for model in (ours, theirs)]
+    torch.testing.assert_close(*means)
+    assert ours.accepts_loss_kwargs
+    assert "num_items_in_batch" in inspect.signature(ours.forward).parameters
+    counted = 7 if name.startswith("Bert") else 5  # labels that a token before them predicts
+    for count in (20, torch.tensor(20)):
+        found = ours(IDS, labels=labels, num_items_in_batch=count).loss
+        torch.testing.assert_close(found, means[0] * counted / 20)
+        if name.startswith("Llama"):
+            torch.testing.assert_close(found, theirs(IDS, labels=labels, num_items_in_batch=count).loss)
+    classifier = multihead.BertForSequenceClassification(multihead.BertConfig(**TINY))
+    with pytest.raises(TypeError, match="takes no num_items_in_batch"):
+        classifier(IDS, labels=torch.tensor([0, 1]), num_items_in_batch=2)

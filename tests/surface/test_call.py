@@ -42,10 +42,10 @@ def test_scores_of_a_bare_model_name_the_class_to_load(bert, classifier):
 def test_outputs_index_unpack_and_look_up(classifier):
     model = AutoModel.from_pretrained(classifier)
     output = model(IDS, MASK, output_hidden_states=True)
-    states, pooled, layers = output
+    states, pooled, layers = output.to_tuple()
     assert torch.equal(output[0], states)
     assert torch.equal(output["last_hidden_state"], states)
-    assert output.keys() == ["last_hidden_state", "pooler_output", "hidden_states"]
+    assert list(output) == ["last_hidden_state", "pooler_output", "hidden_states"]
     assert torch.equal(output[:2][1], pooled)
     assert output.get("attentions", 7) == 7
     assert output.get("hidden_states") is layers

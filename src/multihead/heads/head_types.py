@@ -16,6 +16,7 @@ from . import losses
 from .outputs import HiddenOutput, Output, PreTrainingOutput, ScoresOutput, Seq2SeqScoresOutput, SpanOutput
 
 CAUSAL_LM, SEQ2SEQ_LM = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+COUNT = "num_items_in_batch"  # argument with the number of labels that divides a sum of losses
 GENERATIVE = (CAUSAL_LM, SEQ2SEQ_LM)  # Auto classes whose models can generate
 Labels = Mapping[str, Tensor]
 Postprocess = Callable[[Any, Layout, Labels, Config], dict[str, Any]]
@@ -28,7 +29,9 @@ def pooled(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[
 
 def words(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> dict[str, Any]:
     """Return logits (batch, length, labels), with the loss of each labeled token itself."""
-    loss = losses.words(raw, pack_labels(layout, labels["labels"])) if "labels" in labels else None
+    loss = None
+    if "labels" in labels:
+        loss = losses.words(raw, pack_labels(layout, labels["labels"]), labels.get(COUNT))
     return {"loss": loss, "logits": layout.unpack(raw)}
 
 
@@ -36,7 +39,7 @@ def next_words(raw: Tensor, layout: Layout, labels: Labels, config: Config) -> d
     """Return logits (batch, length, vocabulary), with the loss of each token's successor in its own sequence."""
     loss = None
     if "labels" in labels:
-        loss = losses.next_words(raw, pack_labels(layout, labels["labels"]), layout.runs)
+        loss = losses.next_words(raw, pack_labels(layout, labels["labels"]), layout.runs, labels.get(COUNT))
     return {"loss": loss, "logits": layout.unpack(raw)}
 
 
@@ -120,6 +123,11 @@ class HeadType:
     labels: tuple[str, ...] = ("labels",)
     choices: bool = False
     writes: bool = False
+
+    @property
+    def counts_labels(self) -> bool:
+        """True if the loss is a mean over tokens, so that the number of those of several batches may divide its sum."""
+        return self.postprocess in (words, next_words)
 
     @property
     def generates(self) -> bool:

@@ -15,19 +15,26 @@ from ..kernels.ragged import SequenceLayout
 IGNORED = -100
 
 
-def words(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (tokens, vocabulary) at labels (tokens,), in float32."""
+def words(logits: Tensor, labels: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of logits (tokens, vocabulary) at labels (tokens,), in float32.
+
+    Args:
+        count: of the labels of several batches, which divides the sum instead of the number of these labels.
+    """
     _check_range(labels, logits.shape[-1])
-    return F.cross_entropy(logits.float(), labels.to(logits.device), ignore_index=IGNORED)
+    logits, labels = logits.float(), labels.to(logits.device)
+    if count is None:
+        return F.cross_entropy(logits, labels, ignore_index=IGNORED)
+    return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / count.to(logits.device)
 
 
-def next_words(logits: Tensor, labels: Tensor, runs: SequenceLayout) -> Tensor:
+def next_words(logits: Tensor, labels: Tensor, runs: SequenceLayout, count: Tensor | None = None) -> Tensor:
     """`words` of each token's successor in its own text: logits (tokens, vocabulary), labels (tokens,)."""
     follows = torch.ones(labels.shape[0], dtype=torch.bool, device=labels.device)
     firsts = [begin for begin, length in zip(runs.begins, runs.lengths, strict=True) if length]
     follows[firsts] = False
     after = follows.nonzero().flatten()
-    return words(logits.index_select(0, (after - 1).to(logits.device)), labels.index_select(0, after))
+    return words(logits.index_select(0, (after - 1).to(logits.device)), labels.index_select(0, after), count)
 
 
 def replaced(logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ..config import Config
 from ..errors import InvalidInput, UnsupportedOption
 from ..generation.config import GenerationConfig
 from ..heads import losses
-from ..heads.head_types import HeadType
+from ..heads.head_types import COUNT, HeadType
 from ..heads.heads import Head, LanguageModel
 from ..heads.outputs import HiddenOutput, Output
 from ..kernels.backend import AttentionFunction
@@ -60,7 +60,6 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     architecture: ClassVar[Architecture]
     head_suffix: ClassVar[str] = ""
     main_input_name = "input_ids"
-    accepts_loss_kwargs = False  # a loss is the mean over its batch: the reference's Trainer then divides it itself
     checkpoint_folder: Path | None = None  # the folder or file that its weights came from
     prepared: str | None = None  # the precision that `prepare` made it ready for
     _decode_runner: str | None = None
@@ -182,7 +181,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
             logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
             more: labels that the kind of model takes (`labels`, `start_positions`, ...), from which `loss` is computed,
-                and the family's own inputs.
+                and the family's own inputs. `num_items_in_batch`, of models that label tokens, divides the sum of
+                losses instead of the number of these labels.
 
         Raises:
             InvalidInput: shapes, dtypes or ids that do not fit. TextTooLong: more tokens than positions.
@@ -376,13 +376,22 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         attentions = self._option("output_attentions", attentions)
         return OutputCapture([] if hidden else None, [] if attentions else None, [] if attentions else None)
 
+    @property
+    def _label_names(self) -> tuple[str, ...]:
+        return (*self.head_type.labels, *((COUNT,) if self.accepts_loss_kwargs else ()))
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """True if `forward` takes `num_items_in_batch`; else the reference's Trainer divides the mean of a batch."""
+        return self.head_type.counts_labels
+
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        wrong = [name for name in given if name not in self.head_type.labels]
+        wrong = [name for name in given if name not in self._label_names]
         if wrong:
-            names = (*self.head_type.labels, *self.architecture.inputs)
+            names = (*self._label_names, *self.architecture.inputs)
             takes = f"; in addition to the usual inputs it takes {', '.join(names)}" if names else ""
             raise TypeError(f"{type(self).__name__} takes no {', '.join(wrong)}{takes}.")
-        return {name: to_int64(x.to(self.device)) for name, x in given.items() if x is not None}
+        return {name: to_int64(torch.as_tensor(x, device=self.device)) for name, x in given.items() if x is not None}
 
     def _postprocess(
         self, hidden: Tensor, context: ForwardContext, layout: Layout, labels: Mapping[str, Tensor]

@@ -6,11 +6,15 @@ from functools import cache
 
 from ..config import Config
 from ..errors import UnknownModel
+from ..heads.head_types import COUNT
+from ..heads.outputs import HiddenOutput
 from ..models.common.registry import FAMILIES, architecture, find_class
 from .auto_classes import head_suffix
 from .pretrained import PreTrainedModel
 from .seq2seq import SequenceToSequence
 from .signatures import with_arguments
+
+ROUTERS = "output_router_logits"  # an argument of the families that declare the entry
 
 
 @cache
@@ -35,7 +39,11 @@ def model_class(model_type: str, suffix: str) -> type[PreTrainedModel]:
     if both_sides:
         own["choose_class"] = staticmethod(choose_class)
     base = SequenceToSequence if both_sides else PreTrainedModel
-    forward = with_arguments(base.forward, (*family.head_type(suffix).labels, *family.inputs))
+    kind = family.head_type(suffix)
+    arguments = (*kind.labels, *((COUNT,) if kind.counts_labels else ()), *family.inputs)
+    if hasattr(family.config, ROUTERS) and (kind.generates or kind.output is HiddenOutput):
+        arguments = (*arguments, ROUTERS)
+    forward = with_arguments(base.forward, arguments)
     return type(name, (base,), {"forward": forward, **family.methods, **own})
 
 
