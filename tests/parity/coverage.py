@@ -29,7 +29,6 @@ REASONS: Mapping[str, str] = {
         cpmant dots3_note dots3_note_text
         inkling2_text
         neomme
-        zaya
         """.split(),
         LATER,
     ),

@@ -301,6 +301,22 @@ def test_windows_and_state_spaces_that_are_not_causal_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("family", "entries", "match"),
+    [
+        ("Zaya", {"num_experts_per_tok": 2}, "num_experts_per_tok"),
+        ("Zaya", {"layer_types": ["hybrid_sliding"] * 40}, "sliding_window"),
+        ("Zaya", {"layer_types": ["full_attention"] * 40}, "layer_types"),
+        ("Zaya", {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, "hybrid"),
+        ("Zaya", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling"),
+        ("Zaya", {"num_key_value_heads": 1, "head_dim": 25}, "whole number"),
+    ],
+)
+def test_entries_that_no_model_follows_are_refused_by_name(family, entries, match):
+    with pytest.raises(multihead.errors.UnsupportedConfig, match=match):
+        getattr(multihead, f"{family}Config").read(entries)
+
+
+@pytest.mark.parametrize(
     ("kind", "config"),
     [("LlamaForCausalLM", "GraniteConfig"), ("BertModel", "JinaBertConfig"), ("LlamaModel", "Qwen2Config")],
 )
@@ -332,3 +348,13 @@ def test_ids_and_widths_of_new_weights_have_the_references_defaults():
 def test_a_new_youtu_draws_its_weights():
     model = multihead.AutoModelForCausalLM.from_config(multihead.YoutuConfig.read({**SMALL, "num_key_value_heads": 4}))
     assert model.config.initializer_range == pytest.approx(2 / (5 * SMALL["hidden_size"]) ** 0.5)
+
+
+def test_a_stored_balance_of_the_choice_of_no_expert_is_read(tmp_path):
+    """The reference sets it to -1 after it has read the file."""
+    sizes = {**LLAMA, "num_experts": 3, "router_hidden_size": 8, "moe_intermediate_size": 16}
+    model = transformers.ZayaForCausalLM(transformers.ZayaConfig(**sizes))
+    model.model.layers[1].mlp.gate.balancing_biases[-1] = 0.5
+    model.save_pretrained(tmp_path)
+    mine = multihead.ZayaForCausalLM.from_pretrained(tmp_path)
+    assert mine.backbone.layers[1].ffn.step.rule.correction.tolist() == [0.0, 0.0, 0.0, 0.5]

@@ -29,7 +29,7 @@ STEMS = frozenset(
     ShieldGemma2 Siglip SmolVLM Step3p7 SuperGlue SuperPoint SwiftFormer Swin Swinv2 T5Gemma2 TableTransformer
     TextNet TimesFm Timesformer Timm Tipsv2 TrOCR Tvp UVDoc Udop UltraVBert UnivNet UnlimitedOcr UperNet VJEPA2
     ViT VibeVoice Vilt VipLlava VisualBert VitDet VitMatte VitPose Vits Vivit Voxtral Wav2Vec2 WavLM Whisper
-    XCLIP Xcodec Yolos Zaya ZoeDepth
+    XCLIP Xcodec Yolos ZoeDepth
     """.split()
 )
 
@@ -71,6 +71,6 @@ FOLDERS = frozenset(
     vibevoice_acoustic_tokenizer vibevoice_asr video_llama_3 video_llava videomae videomt videoprism vilt
     vipllava vision_encoder_decoder vision_text_dual_encoder visual_bert vit vit_mae vit_msn vitdet vitmatte
     vitpose vitpose_backbone vits vivit vjepa2 voxtral voxtral_realtime wav2vec2 wav2vec2_bert
-    wav2vec2_conformer wav2vec2_phoneme wav2vec2_with_lm wavlm whisper x_clip xcodec xcodec2 yolos zaya zoedepth
+    wav2vec2_conformer wav2vec2_phoneme wav2vec2_with_lm wavlm whisper x_clip xcodec xcodec2 yolos zoedepth
     """.split()
 )

@@ -126,7 +126,7 @@ class RoutedExperts(nn.Module):
         jitter: relative noises on the states, in training. softcap: squeezes the router's scores (Laguna).
     """
 
-    unpacked: ClassVar = ("router",)  # its numbers decide who is chosen
+    unpacked: ClassVar[tuple[str, ...]] = ("router",)  # its numbers decide who is chosen
 
     def __init__(
         self,

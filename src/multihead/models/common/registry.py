@@ -325,6 +325,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "youtu": Entry("youtu", "Youtu"),
     "zamba": Entry("zamba", "Zamba"),
     "zamba2": Entry("zamba", "Zamba2", "ZAMBA2"),
+    "zaya": Entry("zaya", "Zaya"),
 }
 
 
