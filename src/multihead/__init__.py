@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     )
     from .modeling.pretrained import PreTrainedModel
     from .pipelines.pipeline import pipeline
+    from .quantization.quantize import quantize
+    from .quantization.report import QuantizationReport
     from .retrieval.clusters import cluster_texts
     from .retrieval.duplicates import deduplicate
     from .retrieval.index import Index
@@ -133,6 +135,8 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "explain": "attribution.explain",
     "pipeline": "pipelines.pipeline",
+    "quantize": "quantization.quantize",
+    "QuantizationReport": "quantization.report",
     "quantize_embeddings": "sentences.quantization",
 }
 

@@ -21,6 +21,7 @@ FLOORS: list[dict[str, str]] = [
     {"attribution": "which words of an input led to an answer: gradients, integrated gradients, leave-one-out"},
     {"pipelines": "one file or folder a task: preprocess, forward, postprocess; catalog.py is the registry of tasks"},
     {"retrieval": "search, deduplication and clustering by embeddings; the folder of an index"},
+    {"quantization": "checkpoints in quantized formats: calibration, rounding, reports of what it costs"},
     {"sentences": "sentence encoders and rerankers in the format of sentence-transformers"},
     {"modeling": "PreTrainedModel, Auto classes, loading, saving; padded tensors in, padded outputs out"},
     {"generation": "generate: config, engine (continuous batching), decoding strategies, logits processors"},

@@ -18,6 +18,7 @@ from ..errors import CheckpointMismatch, UnsupportedConfig
 from ..load_progress import READING, LoadSteps
 from .tensor_sources import Source
 
+ParameterOwner = tuple[str, nn.Module, str, Tensor]  # path, owning module, leaf name, parameter
 # (path, owner, leaf, parameter) -> whether the parameter was initialized
 InitParameter = Callable[[str, nn.Module, str, Tensor], bool]
 Rows = Mapping[str, "str | Source"]
@@ -169,9 +170,41 @@ class KeyMap:
         Raises:
             CheckpointMismatch: a parameter has no row.
         """
+        out = self._written(parameter_owners(module))
+        out.update({self.prefix + key: value.clone() for key, value in self.constants})
+        return self._join(out)
+
+    def export_some(self, owners: Iterable[ParameterOwner]) -> dict[str, Tensor]:
+        """Return the stored tensors of some parameters of a model: all of those that share a tensor, as `export` does.
+
+        Args:
+            owners: as `parameter_owners` yields them.
+        """
+        return self._join(self._written(owners))
+
+    def written_names(self, path: str) -> tuple[str, ...]:
+        """Return the names of the tensors that `export` stores a parameter in; none without a row."""
+        where = self.locate(path, self.prefix)
+        names = [] if where is None else list(where[1])
+        for pattern, new in self.joined:
+            names = [re.sub(pattern, new, name) for name in names]
+        return tuple(dict.fromkeys(names))
+
+    def fill_some(self, owners: Iterable[ParameterOwner], stored: Mapping[str, Tensor]) -> None:
+        """Give some parameters the numbers of tensors that `export_some` returned, in the parameters' precision."""
+        stored = self._split_parts(stored)
+        names = self.current_names(stored)
+        for path, owner, leaf, parameter in owners:
+            where = self.locate(path, self.prefix)
+            assert where is not None
+            value = where[0].read_stored(*(stored[names[key]] for key in where[1])).to(parameter.dtype)
+            owner._parameters[leaf] = nn.Parameter(value, requires_grad=parameter.requires_grad)
+
+    def _written(self, owners: Iterable[ParameterOwner]) -> dict[str, Tensor]:
+        """Return the tensors of parameters before some are joined. Raises CheckpointMismatch."""
         out: dict[str, Tensor] = {}
         missing = []
-        for path, _, _, parameter in parameter_owners(module):
+        for path, _, _, parameter in owners:
             where = self.locate(path, self.prefix)
             if where is None:
                 missing.append(path)
@@ -183,8 +216,7 @@ class KeyMap:
         if missing:
             raise CheckpointMismatch("The key map", missing=missing)
         out.update({alias: out[key].clone() for key, alias in self.aliases if key in out})
-        out.update({self.prefix + key: value.clone() for key, value in self.constants})
-        return self._join(out)
+        return out
 
     def _join(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors to write, those of `joined` in one."""
@@ -323,7 +355,7 @@ class RecentTensors(Mapping[str, Tensor]):
         return len(self._stored)
 
 
-def parameter_owners(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+def parameter_owners(module: nn.Module) -> Iterator[ParameterOwner]:
     """Yield (path, owning module, leaf name, parameter) of each parameter, shared modules once.
 
     Modules with `not_in_checkpoint` hold parameters that no checkpoint of the model has (adapters); they are left out.

@@ -114,11 +114,11 @@ def load(
     """Load a checkpoint with the modules of modules.json, an adapter merged into its base model."""
     from ..hub import Want, resolve
     from ..modeling.auto import AutoConfig, AutoTokenizer
+    from ..modeling.checkpoint_class import best_class
     from ..modeling.loading import load_model
     from ..sentences.cross import CrossEncoder
     from ..sentences.encoder import SentenceEncoder
     from ..sentences.folder import MODULES_FILE, SETTINGS_FILE, Settings
-    from .checkpoint_class import best_class
 
     root = resolve(name, (Want.CONFIG, Want.MODULES))
     if (root / MODULES_FILE).is_file():

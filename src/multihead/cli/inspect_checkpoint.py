@@ -12,8 +12,8 @@ from rich.tree import Tree
 
 from ..consoles import screen
 from ..errors import CheckpointMismatch, MultiheadError
+from ..modeling.checkpoint_class import best_class
 from ..modeling.parameter_counts import BYTES, parameters_by_part
-from .checkpoint_class import best_class
 from .completion import complete_model
 from .models import size
 

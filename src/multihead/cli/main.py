@@ -32,6 +32,7 @@ COMMANDS = {  # command -> its module
     "explain": "explain.command",
     "inspect": "inspect_checkpoint",
     "models": "models",
+    "quantize": "quantize",
     "run": "run",
     "search": "search.command",
     "serve": "serve",

@@ -76,8 +76,8 @@ def compute_maps(name: str, text: str, target: str | None) -> Maps:
     from ...hub import Want, resolve
     from ...modeling.attention_maps import attention_maps
     from ...modeling.auto import AutoConfig, AutoTokenizer
+    from ...modeling.checkpoint_class import best_class
     from ...modeling.loading import load_model
-    from ..checkpoint_class import best_class
 
     config = AutoConfig.from_pretrained(name)
     model = load_model(name, best_class(config, resolve(name, (Want.CONFIG,))), attn_implementation="eager")

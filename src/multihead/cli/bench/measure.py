@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ...errors import TextTooLong
 from ...heads.heads import LanguageModel
 from ...kernels.quantization.registry import PRECISIONS
+from ...modeling.checkpoint_class import running_class
 from ...nn.experts import ExpertList, StackedExperts
 from ...pipelines.precision import on_cpu
 from ...runtime.fused_experts import ExpertLinears
 from ...runtime.fused_linear_cpu import FusedLinear
-from ..checkpoint_class import running_class
 
 if TYPE_CHECKING:
     from ...modeling.pretrained import PreTrainedModel

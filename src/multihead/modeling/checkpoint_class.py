@@ -22,8 +22,8 @@ def best_class(config: Any, path: Path) -> Callable[[Any], Any]:
     """
     from ..adapters.files import read_config
     from ..hub.local import is_adapter
-    from ..modeling.class_factory import model_class
     from ..models.common.registry import architecture, find_class
+    from .class_factory import model_class
 
     heads = architecture(config.model_type).heads
     head = ADAPTER_HEADS.get(read_config(path).task_type or "") if is_adapter(path) else None
@@ -40,8 +40,8 @@ def running_class(config: Any) -> Any:
     A head for masked words or pretraining is left out: `multihead bench` measures what such an encoder computes for
     most tasks.
     """
-    from ..modeling.class_factory import model_class
     from ..models.common.registry import architecture, find_class
+    from .class_factory import model_class
 
     heads = architecture(config.model_type).heads
     saved = find_class((config.architectures or [""])[0])

@@ -1,0 +1,1 @@
+"""Quantized formats that are written: how weights are rounded, and which tensors store their codes."""

@@ -1,0 +1,12 @@
+"""Registry of the quantized formats that are written. Imports no torch: the command line reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+WRITTEN: Mapping[str, str] = {  # as users name it -> module and class
+    "int4": "compressed_tensors.Int4",
+    "int8": "compressed_tensors.Int8",
+    "w8a8": "compressed_tensors.W8A8",
+    "nf4": "bitsandbytes.Nf4",
+}

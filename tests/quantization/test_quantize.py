@@ -1,0 +1,224 @@
+"""`quantize`: files give the numbers that were rounded, in the layouts of the field, with a report that is true."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from multihead import AutoModelForCausalLM, AutoModelForMaskedLM, quantize
+from multihead.checkpoints.folder import open_checkpoint
+from multihead.checkpoints.quantized.format import open_format
+from multihead.checkpoints.quantized.packing import pack, unpack
+from multihead.checkpoints.quantized.tensors import QuantizedTensors
+from multihead.checkpoints.quantized.writers.base import FormatOptions, written_format
+from multihead.checkpoints.shard_writer import ShardWriter
+from multihead.cli.main import cli
+from multihead.errors import InvalidInput, MultiheadError, UnsupportedConfig, UnsupportedOption
+from multihead.modeling.model_config import describe_quantization
+from multihead.nn.weights import Linear
+from multihead.quantization.passes import stepped_passes
+
+from .conftest import TEXT
+
+LAYOUTS: list[tuple[str, dict[str, Any], float]] = [  # format, options, relative error of normal weights at most
+    ("int4", {"group": 32}, 0.12),
+    ("int4", {"group": 32, "symmetric": False}, 0.12),
+    ("int4", {"group": -1, "bits": 3}, 0.35),
+    ("int8", {}, 0.02),
+    ("w8a8", {}, 0.02),
+    ("nf4", {}, 0.12),
+]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_codes_are_packed_as_they_are_read(bits, axis):
+    codes = torch.randint(0, 2**bits, (34, 37), dtype=torch.uint8)
+    words = pack(codes, bits, axis)
+    assert torch.equal(unpack(words, bits, axis, codes.shape[axis]), codes)
+    stream = sum(int(code) << bits * place for place, code in enumerate(codes[:, 0] if axis == 0 else codes[0]))
+    first = (words[:, 0] if axis == 0 else words[0]).tolist()
+    assert [word & 0xFFFFFFFF for word in first] == [stream >> 32 * i & 0xFFFFFFFF for i in range(len(first))]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize(("name", "options", "most"), LAYOUTS, ids=str)
+def test_a_reader_gets_the_numbers_that_were_rounded(name, options, most, dtype):
+    format = written_format(name, FormatOptions(dtype=dtype, **options))
+    weight = torch.randn(64, 96)
+    weight[3], weight[4, :32], weight[5] = 0, weight[4, :32].abs(), weight[5] * 1e-4
+    codes = format.round(weight)
+    parts = {format.stored_name("m.weight", part): x for part, x in format.pack(codes).items()}
+    read = QuantizedTensors(parts, open_format(format.entries(["lm_head"])), "a file")
+    read.dtype = torch.float32
+    assert torch.equal(read["m.weight"], codes.numbers(torch.float32))
+    assert (read["m.weight"] - weight).norm() < most * weight.norm()
+    assert (read["m.weight"][3] == 0).all()
+
+
+FAMILIES = [
+    ("llama", "int4", {"group_size": 32}),
+    ("tied", "nf4", {}),
+    ("qwen3_moe", "int4", {"group_size": 32}),
+    ("gpt_neox", "int8", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "options"), FAMILIES, ids=str)
+def test_a_family_is_quantized_and_read_back(kind, name, options, checkpoint, tmp_path):
+    source = checkpoint(kind)
+    options = {"calibration": [TEXT], "samples": 4, "length": 32, **options}
+    report = quantize(
+        source, tmp_path / "q", name, evaluate=[TEXT], evaluate_windows=4, max_shard_size=90_000, **options
+    )
+    before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (source, tmp_path / "q"))
+    changed = {path for path, x in before.named_parameters() if not torch.equal(x, after.get_parameter(path))}
+    linears = {
+        f"{path}.weight"
+        for path, module in before.named_modules()
+        if type(module) is Linear and ".layers." in path and not path.endswith("router")
+    }
+    assert changed == linears
+    found = report.comparison
+    assert found is not None
+    assert found.kind == "causal"
+    assert found.tokens == 4 * 31
+    assert 0 < found.divergence < 1
+    assert 0 < found.states_error < 0.5
+    assert math.isfinite(found.perplexity_before)
+    said = json.loads((tmp_path / "q" / "quantization_report.json").read_text())
+    assert said["comparison"]["perplexity_after"] == found.perplexity_after
+    assert [layer["layer"] for layer in said["layers"]] == ["backbone.layers.0", "backbone.layers.1"]
+    assert all(0 < m.error < 0.2 for m in report.matrices if m.tokens or "experts" not in m.name)
+    if kind != "qwen3_moe":
+        assert {m.tokens for m in report.matrices} == {4 * 32}
+    assert report.bytes_after == sum(x.nbytes for x in open_checkpoint(tmp_path / "q").tensors.values())
+    described = describe_quantization(tmp_path / "q")
+    assert described is not None
+    assert described.startswith(f"{len(report.matrices)} weights in ")
+    config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization_config"]
+    skipped = config.get("ignore", config.get("llm_int8_skip_modules"))
+    assert {"gpt_neox": "embed_out"}.get(kind, "lm_head") in skipped
+    assert not any("experts" in name for name in skipped)
+    assert "perplexity (causal, 124 held-out tokens)" in (tmp_path / "q" / "README.md").read_text()
+
+
+def test_an_encoder_has_masked_perplexity_and_may_keep_parts(checkpoint, tmp_path):
+    report = quantize(
+        checkpoint("bert"), tmp_path / "q", "nf4", exclude=[r"layer\.0\.", "intermediate"], evaluate=[TEXT], length=32
+    )
+    assert {m.name for m in report.matrices} == {
+        *(f"bert.encoder.layer.1.attention.self.{part}.weight" for part in ("query", "key", "value")),
+        *(f"bert.encoder.layer.1.{part}.dense.weight" for part in ("attention.output", "output")),
+    }
+    assert report.comparison is not None
+    assert report.comparison.kind == "masked"
+    assert report.calibration_tokens == 0
+    assert {m.tokens for m in report.matrices} == {0}
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "q").dtype is torch.bfloat16
+    assert {"bert.encoder.layer.0.intermediate.dense", "cls.predictions.decoder"} <= set(report.left)
+
+
+def test_source_and_target_of_an_encoder_decoder_calibrate(checkpoint, tmp_path):
+    report = quantize(checkpoint("t5"), tmp_path / "q", "int8", calibration=[TEXT], samples=2, length=16)
+    assert {m.tokens for m in report.matrices} == {32}
+    assert {m.layer.partition(".layers")[0] for m in report.matrices} == {"backbone.encoder", "backbone.decoder"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options", "error", "said"),
+    [
+        ("gpt2", "int4", {}, UnsupportedConfig, r"transformer\.h\.0\.attn\.c_attn"),
+        ("gpt_oss", "nf4", {}, UnsupportedConfig, r"experts\.gate_up_proj"),
+        ("llama", "int4", {}, UnsupportedConfig, r"q_proj\.weight has 64 inputs, no multiple of 128.*--group-size"),
+        ("llama", "int5", {}, UnsupportedOption, "int4, int8"),
+        ("llama", "nf4", {"bits": 3}, UnsupportedOption, "bits = 3"),
+        ("llama", "int4", {"group_size": 7}, UnsupportedOption, "group = 7"),
+        ("llama", "int8", {"exclude": ["("]}, InvalidInput, "regular expression"),
+        ("llama", "int8", {"exclude": ["nowhere"]}, InvalidInput, "found in no stored name"),
+        ("llama", "int8", {"exclude": ["layers"]}, UnsupportedConfig, "no matrices"),
+        ("llama", "int8", {"calibration": ["a"]}, InvalidInput, "too few"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_name(kind, name, options, error, said, checkpoint, tmp_path):
+    with pytest.raises(error, match=said):
+        quantize(checkpoint(kind), tmp_path / "q", name, **options)
+    assert not (tmp_path / "q" / "config.json").exists()
+
+
+def test_the_source_is_never_the_target(checkpoint):
+    with pytest.raises(InvalidInput, match="Name another folder"):
+        quantize(checkpoint("llama"), checkpoint("llama"), "int8")
+
+
+def test_shards_are_what_the_library_of_the_format_reads(tmp_path):
+    tensors = {
+        "a": torch.randn(5, 7), "b": torch.randint(0, 9, (3,), dtype=torch.uint8), "c": torch.randn(2, 3).bfloat16(),
+        "d": torch.randn(4, 4).to(torch.float8_e4m3fn), "e": torch.tensor(3), "f": torch.zeros(0, 2),
+        "g": torch.randn(50),
+    }  # fmt: skip
+    for limit in (10**9, 150):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        writer = ShardWriter(folder, limit)
+        for name, x in tensors.items():
+            writer.add(name, x)
+        writer.close()
+        found = {name: x for path in folder.glob("*.safetensors") for name, x in load_file(path).items()}
+        assert found.keys() == tensors.keys()
+        assert all(torch.equal(found[n].float(), x.float()) and found[n].dtype == x.dtype for n, x in tensors.items())
+        assert open_checkpoint(folder).tensors.keys() == tensors.keys()
+        assert not list(folder.glob("*.part"))
+
+
+def test_passes_stop_twice_at_each_layer_and_end_with_their_errors():
+    layers = {"one": torch.nn.Linear(2, 2), "two": torch.nn.Linear(2, 2)}
+    seen: list[str] = []
+
+    def run():
+        x = layers["two"](layers["one"](torch.ones(1, 2)))
+        seen.append("end")
+        if broken:
+            raise InvalidInput("broken")
+        return x
+
+    for broken in (False, True):
+        with stepped_passes([run, run], layers) as passes:
+            for stop in ("one", "one", "two", "two"):
+                for each in passes:
+                    each.resume()
+                assert [each.at for each in passes] == [stop, stop]
+            if broken:
+                with pytest.raises(InvalidInput, match="broken"):
+                    passes[0].resume()
+            else:
+                for each in passes:
+                    each.resume()
+                assert [each.at for each in passes] == [None, None]
+    assert seen == ["end"] * 3  # the last pass was ended before its end
+    assert "forward" not in vars(layers["one"])
+
+
+def test_the_command_prints_and_writes_the_report(checkpoint, tmp_path):
+    (tmp_path / "texts.txt").write_text(TEXT)
+    save_file({"x": torch.zeros(1)}, tmp_path / "kept.safetensors")
+    words = ["quantize", str(checkpoint("llama")), str(tmp_path / "q"), "--format", "int4", "--group-size", "32",
+             "--calibration", str(tmp_path / "texts.txt"), "--samples", "2", "--length", "32",
+             "--evaluate", str(tmp_path / "texts.txt"), "--evaluate-windows", "2"]  # fmt: skip
+    shown = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    assert re.search(r"perplexity \(causal, 62 tokens\)", shown)
+    assert re.search(r"layers\.1 .* 7 .* 4\.5", shown)
+    again = CliRunner().invoke(cli, words)
+    assert isinstance(again.exception, InvalidInput)
+    found = json.loads(CliRunner().invoke(cli, [*words, "--overwrite", "--json"], catch_exceptions=False).stdout)
+    assert found["comparison"]["tokens"] == 62
+    wrong = CliRunner().invoke(cli, [*words[:2], str(tmp_path / "x.gguf"), "--format", "gguf:Q9_9"])
+    assert isinstance(wrong.exception, MultiheadError)
