@@ -61,7 +61,7 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         glm5_next
-        inkling2 mistral_large4
+        inkling2
         """.split(),
         LATER,
     ),

@@ -358,3 +358,21 @@ def test_a_stored_balance_of_the_choice_of_no_expert_is_read(tmp_path):
     model.save_pretrained(tmp_path)
     mine = multihead.ZayaForCausalLM.from_pretrained(tmp_path)
     assert mine.backbone.layers[1].ffn.step.rule.correction.tolist() == [0.0, 0.0, 0.0, 0.5]
+
+
+REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("num_key_value_heads", {"model_type": "mistral_large4_text", "num_key_value_heads": 8}),
+    # the reference reads what the last layer of the same rotation shared, whatever the entry says
+    ("kv_source_layers", {"model_type": "mistral_large4_text", "num_hidden_layers": 5, "no_rope_layers": [1] * 5,
+                          "kv_source_layers": [0, 0, 2, 2, 0]}),
+    ("kv_source_layers", {"model_type": "mistral_large4_text", "num_hidden_layers": 2, "no_rope_layers": [1, 0],
+                          "kv_source_layers": [0, 0]}),
+    ("no_rope_layers", {"model_type": "mistral_large4_text", "no_rope_layers": [1]}),
+    ("indexer", {"model_type": "mistral_large4_text", "num_hidden_layers": 1, "indexer_types": ["shared"]}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "entries"), REFUSED, ids=lambda value: value if isinstance(value, str) else None)
+def test_what_cannot_be_computed_is_refused_by_name(name: str, entries: dict[str, Any]):
+    with pytest.raises(multihead.errors.UnsupportedConfig, match=name):
+        parse_config(entries)

@@ -73,7 +73,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "bamba": MAMBA,
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4"), LATENT),
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4", "mistral_large4_text"), LATENT),
     **dict.fromkeys(("longcat_flash", "minicpm3", "youtu"), LATENT),
     "falcon": {"ffn_hidden_size": 256},
     "falcon_h1": SSM,

@@ -483,6 +483,20 @@ class Chained(Source):
 
 
 @dataclass(frozen=True)
+class ByLayer(Source):
+    """A tensor whose conversion depends on its layer.
+
+    Args:
+        each: source of each layer.
+    """
+
+    each: tuple[Source, ...]
+
+    def numbered(self, numbers: Sequence[int]) -> Source:
+        return self.each[numbers[0]].numbered(numbers)
+
+
+@dataclass(frozen=True)
 class PackedTernary(Source):
     """A matrix of -1, 0 and 1 that may be stored in bytes (BitNet).
 

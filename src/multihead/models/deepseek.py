@@ -192,21 +192,19 @@ def attention(
     kind: type[LatentAttention] = LatentAttention,
     **changes: Any,
 ) -> LatentAttention:
-    return kind(
-        config.hidden_size,
-        config.num_attention_heads,
-        rank=config.kv_lora_rank,
-        query_rank=config.q_lora_rank,
-        plain=config.qk_nope_head_dim,
-        turned=config.qk_rope_head_dim,
-        value_width=config.v_head_dim,
-        bias=config.attention_bias,
-        positions=positions,
-        causal=True,
-        scale=scale,
-        dropout=config.attention_dropout,
-        **changes,
-    )
+    usual: dict[str, Any] = {
+        "rank": config.kv_lora_rank,
+        "query_rank": config.q_lora_rank,
+        "plain": config.qk_nope_head_dim,
+        "turned": config.qk_rope_head_dim,
+        "value_width": config.v_head_dim,
+        "bias": config.attention_bias,
+        "positions": positions,
+        "causal": True,
+        "scale": scale,
+        "dropout": config.attention_dropout,
+    }
+    return kind(config.hidden_size, config.num_attention_heads, **{**usual, **changes})
 
 
 def build(config: Any, rule: Callable[[Any], Rule]) -> Stack:

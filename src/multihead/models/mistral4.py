@@ -49,7 +49,7 @@ class Mistral4Config(deepseek.DeepseekV2Config):
         return entries
 
 
-def rule(config: Mistral4Config) -> Rule:
+def rule(config: Any) -> Rule:
     return pair_limited_top_k(
         config.num_experts_per_tok or 1,
         groups=config.n_group or 1,

@@ -140,6 +140,16 @@ class Layer(nn.Module):
         """True if the states of some tokens can be computed alone."""
         return type(self) is Layer and self.attention.supports_selected_tokens
 
+    @property
+    def shares(self) -> bool:
+        """True if later layers read what this one computes."""
+        return bool(getattr(getattr(self.attention, "step", None), "shares", False))
+
+    @property
+    def borrows(self) -> bool:
+        """True if this layer reads keys and values of an earlier one alone."""
+        return bool(getattr(getattr(self.attention, "step", None), "borrows", False))
+
     def forward(self, x: Tensor, context: ForwardContext, memory: LayerCache | None) -> Tensor:
         """Map hidden states (tokens, width) to (tokens, width), or to (selected tokens, width)."""
         if context.selected is not None:

@@ -111,16 +111,6 @@ class ScaledLayer(Layer):
         self.extra = extra
         self.scalar = nn.Parameter(torch.empty(1), requires_grad=False)  # (1,); it is stored, and never learns
 
-    @property
-    def shares(self) -> bool:
-        """True if later layers read what this one computes."""
-        return bool(getattr(self.attention.step, "shares", False))
-
-    @property
-    def borrows(self) -> bool:
-        """True if this layer reads keys and values of an earlier one alone."""
-        return bool(getattr(self.attention.step, "borrows", False))
-
     def draw(self, name: str, parameter: Tensor, std: float) -> None:
         """Initialize the scalar."""
         parameter.fill_(1.0)

@@ -15,6 +15,7 @@ from ..kernels.hardware import kept_on
 from ..kernels.ops import backend
 from ..kernels.ragged import AttentionMask
 from .forward_context import ForwardContext
+from .weights import Float32Parameters
 
 
 class Positions(nn.Module):
@@ -77,7 +78,7 @@ class Rotary(Positions):
 
     def of(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines (positions, rotated / 2) of given positions."""
-        return self._turns(places, kept_on(places.device, self, "frequencies"))
+        return self._turns(places, self._known(places.device))
 
     def turned(self, x: Tensor, places: Tensor) -> Tensor:
         """Return x (positions, heads, width), turned by given positions (positions,)."""
@@ -104,7 +105,38 @@ class Rotary(Positions):
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
     def _frequencies(self, context: ForwardContext) -> Tensor:
-        return kept_on(context.positions.device, self, "frequencies")
+        return self._known(context.positions.device)
+
+    def _known(self, device: torch.device) -> Tensor:
+        """Return the frequencies (rotated / 2,) of texts of any length, on a device."""
+        return kept_on(device, self, "frequencies")
+
+
+class TunedRotary(Rotary, Float32Parameters):
+    """Rotary embeddings whose frequencies are multiplied by exponentials of stored numbers (LeRoPE, Mistral Large 4).
+
+    These numbers do not learn.
+
+    Args:
+        base: positions with the frequencies before that.
+    """
+
+    widened = (torch.float16, torch.bfloat16)
+
+    def __init__(self, base: Rotary) -> None:
+        super().__init__(base.frequencies, base.scale)
+        self.base = base
+        self.alpha = nn.Parameter(torch.empty(len(base.frequencies)), requires_grad=False)  # (rotated / 2,)
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to the frequencies of `base`."""
+        parameter.zero_()
+
+    def _frequencies(self, context: ForwardContext) -> Tensor:
+        return self.base._frequencies(context) * self.alpha.exp()
+
+    def _known(self, device: torch.device) -> Tensor:
+        return self.base._known(device) * self.alpha.exp()
 
 
 class RotaryByLength(Rotary):

@@ -229,6 +229,11 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "ministral3": Entry("mistral", "Ministral3", "MINISTRAL3"),
     "mistral": Entry("mistral", "Mistral"),
     "mistral4": Entry("mistral4", "Mistral4"),
+    "mistral_large4_text": Entry(
+        "mistral_large4",
+        "MistralLarge4",
+        others=(("MistralLarge4TextConfig", "Config"), ("MistralLarge4TextModel", "Model")),
+    ),
     "mixtral": Entry("mixtral", "Mixtral"),
     "mobilebert": Entry("mobilebert", "MobileBert"),
     "modernbert": Entry("modernbert", "ModernBert", layouts=(("gguf", "modern-bert"),)),

@@ -74,6 +74,7 @@ QWEN_VL = {"image_token_id": 151655, "video_token_id": 151656}
 QWEN35 = {"image_token_id": 248056, "video_token_id": 248057}
 GLM_V = {"image_token_id": 151343, "video_token_id": 151344}
 NEMOTRON = ("mlp1", "sound_encoder", "sound_projection")  # as the hub's files call towers and projectors
+MISTRAL_NATIVE = ("vision_encoder", "pre_mm_projector_norm", "patch_merger", "vision_language_adapter")
 MINICPM = ("vision_tower", "merger", "vit_merger")
 COSMOS = (  # modules of a unified file that make images, sound and actions
     *("blocks", "merger", "patch_embed", "pos_embed", "deepstack_merger_list", "proj_in", "proj_out", "time_embedder"),
@@ -286,6 +287,12 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
         classes=(("MiniMaxM3SparseForConditionalGeneration", "AutoModelForImageTextToText"),),
     ),
     "mistral3": Wrapper("Mistral3", "mistral", TOWERS, {"image_token_index": 10}, True),
+    "mistral_large4": Wrapper(
+        "MistralLarge4",
+        "mistral_large4_text",
+        (*TOWERS, *MISTRAL_NATIVE, "mtp_dspark"),
+        {"image_token_index": 10},
+    ),
     "mllama": Wrapper(
         "Mllama",
         "mllama_text_model",

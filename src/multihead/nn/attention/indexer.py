@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from ...kernels.ragged import AttentionMask, SequenceLayout
 from ..forward_context import ForwardContext
 from ..positions import Positions
 from ..weights import LayerNorm, Linear
+from .query_scale import LearnedLogScale
 
 SCORES = 1 << 26  # scores of single heads that are held at once
 
@@ -23,6 +24,8 @@ class Selection(nn.Module):
         source: number of the layer that chooses.
     """
 
+    reads_factor: ClassVar = False  # True if the queries' low-rank factor is needed
+
     def __init__(self, source: int) -> None:
         super().__init__()
         self.source = source
@@ -32,12 +35,12 @@ class Selection(nn.Module):
         return None
 
     def choose(
-        self, x: Tensor, narrow: Tensor, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
+        self, x: Tensor, narrow: Tensor | None, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
     ) -> Tensor | None:
         """Return which keys of its sequence each token may see, (tokens, longest keys); None for all.
 
         Args:
-            x: states (tokens, width). narrow: the queries' low-rank factor (tokens, query rank).
+            x: states (tokens, width). narrow: the queries' low-rank factor (tokens, query rank), where there is one.
             keys: of all rows, (rows, 1, index width).
         """
         chosen: Tensor | None = context.shared(("selection", self.source))
@@ -55,6 +58,7 @@ class Indexer(Selection):
         chosen: keys of a query. last: how many of the last channels are turned instead (Hy4).
     """
 
+    reads_factor: ClassVar = True
     unpacked: ClassVar = ("q", "k", "weights")  # their numbers decide what is chosen
 
     def __init__(
@@ -83,15 +87,19 @@ class Indexer(Selection):
 
     @torch.no_grad()
     def choose(
-        self, x: Tensor, narrow: Tensor, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
+        self, x: Tensor, narrow: Tensor | None, keys: Tensor, attention_mask: AttentionMask, context: ForwardContext
     ) -> Tensor | None:
         seen = None
         if attention_mask.keys.longest > self.chosen:
-            q = self._turned(self.q(narrow).unflatten(-1, (self.heads, -1)), context)  # (tokens, heads, index width)
+            q = self._turned(self._queries(x, narrow, context), context)  # (tokens, heads, index width)
             weights = self.weights(x).float() * self.heads**-0.5  # (tokens, heads)
             seen = self._best(q, weights, keys[:, 0], attention_mask)
         context.share(("selection", self.source), seen, by_token=seen is not None)
         return seen
+
+    def _queries(self, x: Tensor, narrow: Tensor | None, context: ForwardContext) -> Tensor:
+        """Return queries (tokens, heads, index width), not turned yet."""
+        return self.q(narrow).unflatten(-1, (self.heads, -1))
 
     def _turned(self, x: Tensor, context: ForwardContext) -> Tensor:
         """Return (tokens, heads, index width), turned by the tokens' positions."""
@@ -120,6 +128,19 @@ class Indexer(Selection):
                 best = scores.topk(self.chosen, -1).indices  # (queries, chosen)
                 seen[rows, :count] = torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
         return seen
+
+
+class StateIndexer(Indexer):
+    """Index whose queries come from the normed states, scaled by their places (Mistral Large 4)."""
+
+    reads_factor: ClassVar = False
+
+    def __init__(self, width: int, *, heads: int, norm_eps: float = 1e-6, **options: Any) -> None:
+        super().__init__(width, width, heads=heads, norm_eps=norm_eps, **options)
+        self.q_norm, self.query_scale = LayerNorm(width, norm_eps), LearnedLogScale(heads)
+
+    def _queries(self, x: Tensor, narrow: Tensor | None, context: ForwardContext) -> Tensor:
+        return self.query_scale(super()._queries(x, self.q_norm(x), context), context)
 
 
 def chosen_rows(chosen: Tensor, attention_mask: AttentionMask) -> tuple[Tensor, AttentionMask]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +9,8 @@ from torch import Tensor, nn
 
 from ...errors import UnsupportedConfig
 from ...kernels.backend import Bias
-from ...kernels.ragged import AttentionMask
-from ..cache.layer_cache import KVLayerCache
+from ...kernels.ragged import AttentionMask, SequenceLayout
+from ..cache.layer_cache import EmptyLayerCache, KVLayerCache
 from ..forward_context import ForwardContext
 from ..norms import RMSNorm
 from ..weights import Linear
@@ -47,7 +45,8 @@ class LatentAttention(Attention):
         plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
         value_width: of a head's values.
         selection: chooses the keys that each query sees, and has its own keys in the cache; None for all.
-        latent_scale: of the normed latent vector (LongCat).
+        latent_scale: of the normed latent vector (LongCat). latent_eps: of its norm.
+        shares: name under which later layers of a pass find the latent vectors and rotated keys; None to keep them.
     """
 
     unpacked: ClassVar = ("k", "v")  # their matrices are read, too
@@ -65,6 +64,8 @@ class LatentAttention(Attention):
         bias: bool,
         selection: Selection | None = None,
         latent_scale: float = 1.0,
+        latent_eps: float = 1e-6,
+        shares: str | None = None,
         **options: Any,
     ) -> None:
         each = plain + turned
@@ -77,17 +78,23 @@ class LatentAttention(Attention):
         }
         super().__init__(width, heads, head_width=each, projections=parts, **options)
         # One product gives the latent vector and the rotated key: (tokens, rank + turned).
-        self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, 1e-6)
+        self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, latent_eps)
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
-        if selection is not None and query_rank is None:
+        if selection is not None and selection.reads_factor and query_rank is None:
             raise UnsupportedConfig("Keys are chosen by the queries' low-rank factor, and there is none.")
-        self.selection, self.latent_scale = selection, latent_scale
+        self.selection, self.latent_scale, self.share_name = selection, latent_scale, shares
+
+    @property
+    def shares(self) -> bool:
+        """True if later layers read the latent vectors of this one."""
+        return self.share_name is not None
 
     def _heads(self, x: Tensor, context: ForwardContext, memory: KVLayerCache | None) -> Tensor:
         # (tokens, heads, plain), (tokens, heads, turned)
-        low: Any = self.q  # a `LowRank` where keys are chosen
-        narrow = None if self.selection is None else low.narrow(x)  # (tokens, query rank)
-        q = self._split(self.q(x) if narrow is None else low.up(narrow))  # (tokens, heads, plain + turned)
+        low: Any = self.q
+        # (tokens, query rank), where keys are chosen by it
+        narrow = low.narrow(x) if self.selection is not None and isinstance(low, LowRank) else None
+        q = self._split(low(x) if narrow is None else low.up(narrow))  # (tokens, heads, plain + turned)
         return self._read(x, q, narrow, context, memory)
 
     def _read(
@@ -96,20 +103,11 @@ class LatentAttention(Attention):
         """Return head outputs (tokens, heads, value width) of queries (tokens, heads, plain + turned)."""
         q = q if self.query_scale is None else self.query_scale(q, context)
         plain, turning = q.split((self.plain, self.turned), -1)
-        latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
-        # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
-        turning, key = self.positions.rotate(turning, key[:, None], context)
-        latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
-        latent = latent if self.latent_scale == 1.0 else latent * self.latent_scale
-        if self.selection is not None:
-            index = self.selection.keys(x, context)  # (tokens, 1, index width)
-            key = key if index is None else torch.cat([key, index], -1)
-        if memory is not None:
-            latent, key, runs = memory.extend(latent, key, context)  # (rows, 1, rank), (rows, 1, turned + index width)
+        turning, latent, key, index, runs = self._keys(x, turning, context, memory)
         attention_mask, bias = context.attention_mask(runs, causal=self.causal, window=self.window), None
-        if self.selection is not None and narrow is not None:
-            choose = partial(self.selection.choose, x, narrow)
-            latent, key, attention_mask, bias = self._choose(choose, latent, key, attention_mask, context)
+        if self.selection is not None:
+            chosen = self.selection.choose(x, narrow, index, attention_mask, context)  # (tokens, longest keys)
+            latent, key, attention_mask, bias = self._choose(chosen, latent, key, attention_mask, context)
         if latent.shape[0] > 2 * x.shape[0]:  # few queries: move them to the latent instead of it to every head
             k, v = self._matrix(self.k), self._matrix(self.v)  # (heads, plain, rank), (heads, value width, rank)
             moved = torch.cat([torch.einsum("thp,hpr->thr", plain, k), turning], -1)  # (tokens, heads, rank + turned)
@@ -124,13 +122,37 @@ class LatentAttention(Attention):
         q = torch.cat([plain, turning], -1)  # (tokens, heads, plain + turned)
         return self._mix(q, own, values, attention_mask, bias, context, context.capture.attentions)
 
+    def _keys(
+        self, x: Tensor, turning: Tensor, context: ForwardContext, memory: KVLayerCache | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, SequenceLayout]:
+        """Return turned queries, latent vectors, rotated keys, keys of the selection, and the layout of these rows.
+
+        Args:
+            x: states (tokens, width). turning: channels of queries to turn (tokens, heads, turned).
+
+        Returns:
+            (tokens, heads, turned), (rows, 1, rank), (rows, 1, turned) and (rows, 1, index width), the width 0 without
+            such keys.
+        """
+        latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
+        # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
+        turning, key = self.positions.rotate(turning, key[:, None], context)
+        latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
+        latent = latent if self.latent_scale == 1.0 else latent * self.latent_scale
+        index = None if self.selection is None else self.selection.keys(x, context)  # (tokens, 1, index width)
+        key = key if index is None else torch.cat([key, index], -1)
+        if memory is not None:
+            latent, key, runs = memory.extend(latent, key, context)  # (rows, 1, rank), (rows, 1, turned + index width)
+        key, kept = key.split((self.turned, key.shape[-1] - self.turned), -1)
+        if self.share_name is not None:
+            context.share((LatentAttention, self.share_name), (latent, key, runs))
+        return turning, latent, key, kept, runs
+
     def _choose(
-        self, choose: Callable[..., Tensor | None], latent: Tensor, key: Tensor, attention_mask: AttentionMask,
+        self, chosen: Tensor | None, latent: Tensor, key: Tensor, attention_mask: AttentionMask,
         context: ForwardContext,
     ) -> tuple[Tensor, Tensor, AttentionMask, Bias | None]:  # fmt: skip
         """Return latent vectors and rotated keys of the rows to read, their mask, and a bias that hides the others."""
-        key, index = key.split((self.turned, key.shape[-1] - self.turned), -1)
-        chosen = choose(index, attention_mask, context)  # (tokens, longest keys)
         if chosen is None:
             return latent, key, attention_mask, None
         if attention_mask.queries.longest == 1 and context.capture.attentions is None:  # read the chosen rows alone
@@ -141,6 +163,41 @@ class LatentAttention(Attention):
     def _matrix(self, linear: nn.Module) -> Tensor:
         """Return the up-projection as (heads, channels, rank)."""
         return linear.weight.unflatten(0, (self.heads, -1))  # type: ignore[operator]
+
+
+class BorrowedLatentAttention(LatentAttention):
+    """Latent attention over the latent vectors and rotated keys that an earlier layer of the same pass shares.
+
+    It caches the keys of its own selection alone (Mistral Large 4).
+
+    Args:
+        source: name under which the earlier layer shares them.
+    """
+
+    def __init__(self, width: int, heads: int, *, source: str, **options: Any) -> None:
+        super().__init__(width, heads, **options)
+        self.source = source
+        del self.latent, self.latent_norm
+
+    @property
+    def borrows(self) -> bool:
+        """True if it reads what earlier layers computed alone."""
+        return self.selection is None or type(self.selection) is Selection
+
+    def memory(self) -> Any:
+        return EmptyLayerCache() if self.borrows else super().memory()
+
+    def _keys(
+        self, x: Tensor, turning: Tensor, context: ForwardContext, memory: KVLayerCache | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, SequenceLayout]:
+        latent, key, runs = context.shared((LatentAttention, self.source))  # (rows, 1, rank), (rows, 1, turned)
+        turning, _ = self.positions.rotate(turning, turning[:, :1], context)  # keys were turned by their own layer
+        index = None if self.selection is None else self.selection.keys(x, context)  # (tokens, 1, index width)
+        if index is None:
+            return turning, latent, key, key[..., :0], runs
+        if memory is not None:
+            index, _, runs = memory.extend(index, index[..., :0], context)  # (rows, 1, index width)
+        return turning, latent, key, index, runs
 
 
 class HeadGatedLatentAttention(LatentAttention):

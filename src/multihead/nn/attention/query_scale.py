@@ -1,4 +1,4 @@
-"""Scale of queries that grows with their position: attention temperature tuning (Llama 4, Ministral 3)."""
+"""Scales of queries that grow with their position: attention temperature tuning (Llama 4, Ministral 3)."""
 
 from __future__ import annotations
 
@@ -47,3 +47,25 @@ class PowerScale(PositionScale):
 
     def _factors(self, positions: Tensor) -> Tensor:
         return torch.exp(self.weight * torch.log1p((positions.float() + 1) / self.length))[:, None, None]
+
+
+class LearnedLogScale(nn.Module):
+    """Multiplies the queries of each head by a learned line of log(position + 1) (Mistral Large 4).
+
+    Args:
+        heads: of the queries.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.empty(heads)), nn.Parameter(torch.empty(heads))
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to a factor of 1."""
+        parameter.fill_(float(name == "bias"))
+
+    def forward(self, q: Tensor, context: ForwardContext) -> Tensor:
+        """Scale queries (tokens, heads, head width)."""
+        logs = context.cached(LearnedLogScale, lambda: torch.log((context.positions + 1).float()))  # (tokens,)
+        factors = self.scale * logs[:, None].to(q.dtype) + self.bias  # (tokens, heads)
+        return q * factors[..., None]
