@@ -18,12 +18,15 @@ from multihead.checkpoints.quantized.format import open_format
 from multihead.checkpoints.quantized.packing import pack, unpack
 from multihead.checkpoints.quantized.tensors import QuantizedTensors
 from multihead.checkpoints.quantized.writers.base import FormatOptions, written_format
+from multihead.checkpoints.quantized.writers.integers import IntegerGrid
 from multihead.checkpoints.shard_writer import ShardWriter
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, MultiheadError, UnsupportedConfig, UnsupportedOption
 from multihead.modeling.model_config import describe_quantization
 from multihead.nn.weights import Linear
+from multihead.quantization.error_correction import correct
 from multihead.quantization.passes import stepped_passes
+from multihead.quantization.quantize import measure
 
 from .conftest import TEXT
 
@@ -33,6 +36,9 @@ LAYOUTS: list[tuple[str, dict[str, Any], float]] = [  # format, options, relativ
     ("int4", {"group": -1, "bits": 3}, 0.35),
     ("int8", {}, 0.02),
     ("w8a8", {}, 0.02),
+    ("gptq", {"group": 32}, 0.12),
+    ("gptq", {"group": 32, "symmetric": False}, 0.13),
+    ("gptq", {"group": -1, "bits": 8}, 0.02),
     ("nf4", {}, 0.12),
 ]
 
@@ -63,11 +69,48 @@ def test_a_reader_gets_the_numbers_that_were_rounded(name, options, most, dtype)
     assert (read["m.weight"][3] == 0).all()
 
 
+@pytest.mark.parametrize("act_order", [False, True])
+@pytest.mark.parametrize(("size", "bits", "symmetric"), [(32, 4, True), (48, 3, False), (-1, 4, True), (160, 2, False)])
+def test_error_correction_lowers_the_error_of_outputs(size, bits, symmetric, act_order):
+    torch.manual_seed(0)
+    x = torch.randn(400, 40) @ torch.randn(40, 320) + torch.randn(400, 320)  # correlated, as hidden states are
+    x = x * torch.rand(320).exp()
+    x[:, 7] = 0  # an input that no token has
+    weight, grid = torch.randn(24, 320), IntegerGrid(bits, size, symmetric, torch.float16)
+    sums = x.T @ x
+    codes = correct(weight, sums, grid, act_order=act_order)
+    errors = [measure(weight, each.numbers(torch.float32), sums)[0] for each in (codes, grid.round(weight))]
+    assert errors[0] < 0.7 * errors[1]
+    direct = ((codes.numbers(torch.float32) - weight) @ x.T).square().sum()
+    assert errors[0] == pytest.approx(float(direct), rel=1e-3)
+    if act_order:
+        assert codes.index is not None
+        assert sorted(codes.index.bincount().tolist()) == sorted(
+            len(g) for g in torch.arange(320).split(grid.size(320))
+        )
+        assert (codes.index[sums.diagonal().argmax()], codes.index[7]) == (0, 319 // grid.size(320))
+        static = correct(weight, sums, grid, act_order=True, regroup=False)
+        assert static.index is None
+        assert torch.equal(static.scales, grid.round(weight).scales)
+        assert measure(weight, static.numbers(torch.float32), sums)[0] < 0.7 * errors[1]
+
+
+def test_independent_inputs_are_rounded_to_the_nearest():
+    weight, grid = torch.randn(8, 64), IntegerGrid(4, 32, True, torch.float16)
+    codes, plain = correct(weight, torch.eye(64) * 9, grid), grid.round(weight)
+    assert torch.equal(codes.codes, plain.codes)
+    assert torch.equal(codes.numbers(torch.float32), plain.numbers(torch.float32))
+    assert torch.isfinite(correct(weight, torch.zeros(64, 64), grid).numbers(torch.float32)).all()
+
+
 FAMILIES = [
     ("llama", "int4", {"group_size": 32}),
     ("tied", "nf4", {}),
     ("qwen3_moe", "int4", {"group_size": 32}),
     ("gpt_neox", "int8", {}),
+    ("qwen3_moe", "gptq", {"group_size": 32}),
+    ("llama", "gptq", {"group_size": 32, "act_order": True}),
+    ("llama", "int4", {"group_size": 32, "act_order": True, "symmetric": False}),
 ]
 
 
@@ -104,9 +147,14 @@ def test_a_family_is_quantized_and_read_back(kind, name, options, checkpoint, tm
     assert described is not None
     assert described.startswith(f"{len(report.matrices)} weights in ")
     config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization_config"]
-    skipped = config.get("ignore", config.get("llm_int8_skip_modules"))
-    assert {"gpt_neox": "embed_out"}.get(kind, "lm_head") in skipped
-    assert not any("experts" in name for name in skipped)
+    skipped = config.get("ignore", config.get("llm_int8_skip_modules", list(config.get("dynamic", ()))))
+    assert {"gpt_neox": "embed_out"}.get(kind, "lm_head") in {
+        name.removeprefix("-:^").removesuffix("$") for name in skipped
+    }
+    assert not any("experts" in each for each in skipped)
+    if name == "gptq":
+        index = open_checkpoint(tmp_path / "q").tensors["model.layers.0.self_attn.q_proj.g_idx"]
+        assert bool(index.diff().min() < 0) is config["desc_act"]
     assert "perplexity (causal, 124 held-out tokens)" in (tmp_path / "q" / "README.md").read_text()
 
 
@@ -144,6 +192,8 @@ def test_source_and_target_of_an_encoder_decoder_calibrate(checkpoint, tmp_path)
         ("llama", "int8", {"exclude": ["("]}, InvalidInput, "regular expression"),
         ("llama", "int8", {"exclude": ["nowhere"]}, InvalidInput, "found in no stored name"),
         ("llama", "int8", {"exclude": ["layers"]}, UnsupportedConfig, "no matrices"),
+        ("llama", "gptq", {"group_size": 32}, UnsupportedOption, "--calibration"),
+        ("llama", "int4", {"group_size": 32, "act_order": True}, UnsupportedOption, "--calibration"),
         ("llama", "int8", {"calibration": ["a"]}, InvalidInput, "too few"),
     ],
     ids=str,

@@ -124,19 +124,22 @@ class InputStatistics:
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.sums: dict[str, Tensor] = {}
         self.tokens: dict[str, int] = dict.fromkeys(modules, 0)
+        self._last: tuple[Tensor, Tensor] | None = None  # inputs and their products: queries and keys read the same
         self._hooks = [module.register_forward_pre_hook(self._adding(path)) for path, module in modules.items()]
 
     def _adding(self, path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def add(_: nn.Module, args: tuple[Any, ...]) -> None:
-            x = args[0].detach().flatten(0, -2).float()  # (tokens, inputs)
-            if path not in self.sums:
-                self.sums[path] = x.new_zeros(x.shape[1], x.shape[1])
-            self.sums[path].addmm_(x.T, x)
-            self.tokens[path] += len(x)
+            if self._last is None or self._last[0] is not args[0]:
+                x = args[0].detach().flatten(0, -2).float()  # (tokens, inputs)
+                self._last = args[0], x.T @ x
+            product = self._last[1]
+            self.sums[path] = self.sums[path].add_(product) if path in self.sums else product.clone()
+            self.tokens[path] += args[0].shape[:-1].numel()
 
         return add
 
     def close(self) -> None:
         """Stop collecting."""
+        self._last = None
         for hook in self._hooks:
             hook.remove()

@@ -28,6 +28,7 @@ from ..modeling.saving import shard_bytes
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepare import refuse
 from .comparison import compare
+from .error_correction import correct
 from .layer_tensors import LayerTensors, check_shapes, split_layers
 from .passes import InputStatistics, SteppedPass, stepped_passes
 from .report import MatrixReport, QuantizationReport
@@ -86,6 +87,8 @@ def quantize(
     chosen = written_format(format, options)
     if chosen.calibrated and calibration is None:
         raise UnsupportedOption(f"{format} rounds by activations. Give texts: --calibration FILE (calibration=).")
+    if act_order and calibration is None:
+        raise UnsupportedOption("act_order goes by activations. Give texts: --calibration FILE (calibration=).")
     tokenizer = AutoTokenizer.from_pretrained(name)
     limit = min(length, model.max_positions or length)
     texts = None if calibration is None else windows(calibration, tokenizer, limit, samples)
@@ -238,7 +241,7 @@ class QuantizingRun:
             paths = layer.matrices[name]
             sums = None if statistics is None else statistics.sums.get(paths[0])
             weight = tensor.float()
-            codes = self.format.round(weight)
+            codes = self._round(weight, sums)
             numbers = codes.numbers(torch.float32)
             tokens = 0 if statistics is None else statistics.tokens[paths[0]]
             self._add(name, layer.path, codes, measure(weight, numbers, sums), tokens)
@@ -248,6 +251,12 @@ class QuantizingRun:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, count)
+
+    def _round(self, weight: Tensor, sums: Tensor | None) -> StoredCodes:
+        grid = self.format.grid
+        if sums is None or grid is None:
+            return self.format.round(weight)
+        return correct(weight, sums, grid, act_order=self.format.options.act_order, regroup=self.format.regroups)
 
     def _add(self, name: str, layer: str, codes: StoredCodes, error: tuple[float, float], tokens: int) -> None:
         """Write the tensors of a matrix and keep what is known of it."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ....errors import UnsupportedConfig, UnsupportedOption
 from ..format import StoredCodes
+from .integers import IntegerGrid
 from .registry import WRITTEN
 
 
@@ -22,7 +23,7 @@ class FormatOptions:
 
     Args:
         bits: of a code. group: inputs that share a scale; -1 for a whole row. symmetric: codes have no zeros.
-        act_order: inputs with large activations are rounded first, and groups hold inputs in that order.
+        act_order: inputs with large activations are rounded first.
         dtype: of the weights that stay numbers, and of scales where the format leaves it open.
     """
 
@@ -38,6 +39,8 @@ class WrittenFormat(ABC):
 
     Attributes:
         name: as users name it. method: `quant_method` in config.json. calibrated: it cannot do without activations.
+        grid: of integers, whose errors of rounding later inputs can make up for; None for other codes.
+        regroups: with act-order, its groups hold inputs in the order in which they are rounded; else in their own.
         stacks: it stores experts that lie in one tensor, (experts, inputs, outputs), and no other weights.
 
     Args:
@@ -47,7 +50,9 @@ class WrittenFormat(ABC):
     name: ClassVar[str]
     method: ClassVar[str]
     calibrated: ClassVar[bool] = False
+    regroups: ClassVar[bool] = False
     stacks: ClassVar[bool] = False
+    grid: IntegerGrid | None = None
     allowed: ClassVar[Mapping[str, Sequence[Any]]] = {}  # option -> values; others than these cannot be chosen
 
     def __init__(self, options: FormatOptions) -> None:
@@ -58,9 +63,10 @@ class WrittenFormat(ABC):
                 raise UnsupportedOption(f"{self.name} has no {option} = {value}; it has {able}.")
         self.options = options
 
-    @abstractmethod
     def round(self, weight: Tensor) -> StoredCodes:
         """Round a weight (outputs, inputs), float32, to the nearest codes."""
+        assert self.grid is not None
+        return self.grid.round(weight)
 
     @abstractmethod
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ class Integers(WrittenFormat):
     layout: ClassVar[str] = "pack-quantized"
     bits: ClassVar[int]
     group: ClassVar[int]
+    grid: IntegerGrid
 
     def __init__(self, options: FormatOptions) -> None:
         super().__init__(options)
@@ -30,9 +31,6 @@ class Integers(WrittenFormat):
     def check(self, name: str, shape: Sequence[int]) -> None:
         super().check(name, shape)
         self.expect_multiple(name, "inputs", shape[1], self.grid.group, "Choose another --group-size (group=). ")
-
-    def round(self, weight: Tensor) -> StoredCodes:
-        return self.grid.round(weight)
 
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:
         assert codes.zeros is not None
@@ -44,8 +42,6 @@ class Integers(WrittenFormat):
         }
         if not self.grid.symmetric:
             found["weight_zero_point"] = pack(codes.zeros, bits, 0)
-        if codes.index is not None:
-            found["weight_g_idx"] = codes.index.to(torch.int32)
         return found
 
     def entries(self, skipped: Sequence[str]) -> dict[str, Any]:
@@ -56,7 +52,7 @@ class Integers(WrittenFormat):
             "symmetric": self.grid.symmetric,
             "strategy": "channel" if rows else "group",
             "group_size": None if rows else self.grid.group,
-            "actorder": "group" if self.options.act_order else None,
+            "actorder": "weight" if self.options.act_order else None,
             "dynamic": False,
             "observer": "minmax",
         }

@@ -8,5 +8,6 @@ WRITTEN: Mapping[str, str] = {  # as users name it -> module and class
     "int4": "compressed_tensors.Int4",
     "int8": "compressed_tensors.Int8",
     "w8a8": "compressed_tensors.W8A8",
+    "gptq": "gptq.GptqLayout",
     "nf4": "bitsandbytes.Nf4",
 }
