@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         AutoTokenizer,
         PreTrainedTokenizerFast,
     )
-    from .modeling.pretrained import PreTrainedModel
+    from .modeling.own_model import PreTrainedModel
     from .pipelines.pipeline import pipeline
     from .quantization.quantize import quantize
     from .quantization.report import QuantizationReport
@@ -113,7 +113,7 @@ _HOMES = {
     "MultiVectorEncoder": "sentences.multi_vector",
     "MultiheadError": "errors",
     "PhrasalConstraint": "generation.logits.constraints",
-    "PreTrainedModel": "modeling.pretrained",
+    "PreTrainedModel": "modeling.own_model",
     "PreTrainedTokenizerFast": "modeling.auto",
     "SentenceEncoder": "sentences.encoder",
     "Seq2SeqTrainer": "training.trainer",

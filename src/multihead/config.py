@@ -3,6 +3,9 @@
 A family's config class has a field for every entry that changes a number. A field's type lists the values that are
 computed: `Literal["absolute"]` refuses all others by name. Entries without a field are kept, reported by `unknown`, and
 written back. Only entries that a call reads (`IN_CALLS`) can be set later: layers were built from the others.
+
+A class that a program derives, with a constructor that sets attributes, is no dataclass: its attributes are its
+entries, of any type.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -24,6 +28,7 @@ from .errors import (
     UnsupportedConfig,
     UnsupportedOption,
     describe_error,
+    nearest,
     read_errors,
     warn,
 )
@@ -33,6 +38,7 @@ C = TypeVar("C", bound="Config")
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
+LOADER = "multihead.modeling.model_config"
 
 Size = Annotated[int, range(1, 2**31)]  # a width, a number of rows or heads
 Count = Annotated[int, range(1001)]  # of layers
@@ -102,6 +108,7 @@ class Config:
     inert: ClassVar[tuple[str, ...]] = ()  # this family's own entries that change no number
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
     sub_configs: ClassVar[Mapping[str, Any]] = {}  # a config describes one model here, of text
+    attribute_map: ClassVar[Mapping[str, str]] = {}  # aliases of a program's own class
 
     architectures: list[str] | None = None
     num_labels: Labels = 2
@@ -118,8 +125,33 @@ class Config:
     placeholder_token_ids: dict[str, int] | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__init__ is Config.__init__:
+            cls.__init__ = Config.__init__  # type: ignore[method-assign]  # the decorator of dataclasses leaves it
+
+    def __init__(self, **entries: Any) -> None:
+        """A config of these entries, and the family's defaults for others.
+
+        Raises:
+            TypeError: no entry of the family, and none of those that change no number.
+        """
+        cls = type(self)
+        fields = {field.name: field for field in complete(cls)}
+        given = {cls.aliases.get(name, name): value for name, value in entries.items()}
+        more = {name: given.pop(name) for name in list(given) if name not in fields}
+        known = INERT | IN_CALLS | {*cls.inert}
+        if cls is not Config and not is_open(cls) and (wrong := [name for name in more if name not in known]):
+            raise TypeError(f"{cls.__name__} has no entry {wrong[0]!r}. {nearest(wrong[0], fields)}")
+        for name, field in fields.items():
+            make = field.default_factory
+            made = field.default if make is dataclasses.MISSING else make()
+            object.__setattr__(self, name, given.get(name, made))
+        self.extra = {**self.extra, **{name: plain(value) for name, value in more.items()}}
+        self.__post_init__()
+
     def __post_init__(self) -> None:
-        for name, hint in type_hints(type(self)).items():
+        for name, hint in type_hints(family_class(type(self))).items():
             value = getattr(self, name)
             if not accepts(hint, value):
                 raise UnsupportedConfig(
@@ -140,6 +172,11 @@ class Config:
                 f"The checkpoint's weights are quantized by {name!r}, which is not read here; load one that is not."
             )
         self.check()
+        if not is_open(type(self)):
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Refuse changes of entries that layers are built from, from now on."""
         self.__dict__["_made"] = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -149,6 +186,9 @@ class Config:
             UnsupportedOption: layers were built from the entry, or there is no such entry. UnsupportedConfig: a wrong
                 type.
         """
+        if is_open(type(self)) and ("_made" not in self.__dict__ or name not in type_hints(family_class(type(self)))):
+            self._set_open(self.attribute_map.get(name, name), value)
+            return
         if "_made" not in self.__dict__:
             object.__setattr__(self, name, value)
             return
@@ -169,12 +209,26 @@ class Config:
             raise UnsupportedConfig(f"{title} is {value!r}; this library computes {describe(kinds[name])}.")
         object.__setattr__(self, name, _numbered(value) if name == "id2label" else value)
 
+    def _set_open(self, name: str, value: Any) -> None:
+        """Set an entry of a program's own class."""
+        if name in IN_CALLS and name not in self.__dataclass_fields__ and "extra" in self.__dict__:
+            self.extra[name] = plain(value)
+            return
+        object.__setattr__(self, name, value)
+        labels = self.__dict__.get("id2label")
+        if name == "num_labels" and isinstance(labels, dict) and len(labels) != value:
+            object.__setattr__(self, "id2label", {i: f"LABEL_{i}" for i in range(value)})
+            object.__setattr__(self, "label2id", {f"LABEL_{i}": i for i in range(value)})
+        elif name == "id2label" and isinstance(value, dict):
+            object.__setattr__(self, "num_labels", len(value))
+
     def check(self) -> None:
         """Raise UnsupportedConfig if entries contradict each other. Families extend this method."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in type(self).aliases:
-            return getattr(self, type(self).aliases[name])
+        aliases = {**type(self).aliases, **type(self).attribute_map}
+        if name in aliases:
+            return getattr(self, aliases[name])
         extra = self.__dict__.get("extra", {})
         if name in extra:
             return extra[name]
@@ -183,7 +237,29 @@ class Config:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Entries without a field that are not in the list of entries without effect."""
+        if is_open(type(self)):
+            return ()  # a program reads them
         return tuple(sorted(name for name in self.extra if name not in INERT and name not in self.inert))
+
+    @classmethod
+    def from_pretrained(cls: type[C], name: str | os.PathLike[str], **options: Any) -> C:
+        """Return the config of a checkpoint; see `AutoConfig.from_pretrained`.
+
+        Raises:
+            UnsupportedConfig: the checkpoint is another family's.
+        """
+        load: Any = import_module(LOADER)  # of a room above, since a name is looked up there
+        return load.load_config_of(cls, name, **options)
+
+    @classmethod
+    def from_dict(cls: type[C], config_dict: Mapping[str, Any], **changes: Any) -> C:
+        """Return a config of the entries of a config.json, some of them changed."""
+        return cls.read({**config_dict, **changes})
+
+    @classmethod
+    def from_json_file(cls: type[C], json_file: str | os.PathLike[str]) -> C:
+        """Return the config in a file. Raises ModelNotFound, CorruptFile."""
+        return cls.read(read_json(Path(json_file)))
 
     @classmethod
     def read(cls: type[C], entries: Mapping[str, Any]) -> C:
@@ -194,10 +270,12 @@ class Config:
         """
         with read_errors(f"The config of {cls.__name__}", UnsupportedConfig, "Check the types of its entries."):
             entries = cls.normalized({cls.aliases.get(k, k): v for k, v in entries.items() if k != "model_type"})
-            names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+            names = {f.name for f in complete(cls)} - {"extra"}
             if isinstance(entries.get("num_labels"), int) and isinstance(entries.get("id2label"), dict):
                 entries = cls._relabeled(entries)
             known = {k: v for k, v in entries.items() if k in names and not (v is None and not accepts_none(cls, k))}
+            if is_open(cls):
+                return cls(**known, **{k: v for k, v in entries.items() if k not in names})
             return cls(**known, extra={k: v for k, v in entries.items() if k not in names})
 
     @classmethod
@@ -237,7 +315,40 @@ class Config:
         entries = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
         del entries["num_labels"]  # the format derives it from id2label
         entries = {k: v for k, v in entries.items() if v is not None or k in self._always_written}
-        return {"model_type": self.model_type, **entries, **self.extra}
+        own = {name: plain(value) for name, value in vars(self).items() if name in self._own_entries}
+        return {"model_type": self.model_type, **entries, **self.extra, **own}
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return the entries of config.json that differ from the defaults of the class."""
+        usual = type(self)().to_dict()
+        same = {name for name, value in usual.items() if name != "model_type" and self.to_dict().get(name) == value}
+        return {name: value for name, value in self.to_dict().items() if name not in same}
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set entries that a call reads. Raises UnsupportedOption for others."""
+        for name, value in config_dict.items():
+            setattr(self, name, value)
+
+    @property
+    def _own_entries(self) -> set[str]:
+        """Return the names of attributes that a program's own class set."""
+        if not is_open(type(self)):
+            return set()
+        return {name for name in vars(self) if not name.startswith("_")} - {f.name for f in complete(type(self))}
+
+    @property
+    def name_or_path(self) -> str:
+        """Name that the config was loaded from; empty where a program made it."""
+        return str(self.extra.get("name_or_path") or self.extra.get("_name_or_path") or "")
+
+    @name_or_path.setter
+    def name_or_path(self, value: str) -> None:
+        self.extra["_name_or_path"] = str(value)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """True if a pass returns an output, and no tuple."""
+        return bool(self.extra.get("return_dict", True))
 
     @property
     def _always_written(self) -> set[str]:
@@ -254,6 +365,42 @@ class Config:
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / CONFIG_FILE, self.to_dict())
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
+        """Write the entries into a file, whole or not at all."""
+        write_json(Path(json_file_path), self.to_dict())
+
+
+def complete(cls: type[Config]) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the fields of a config class; annotations of a program's own class become fields first."""
+    if is_open(cls) and "__dataclass_fields__" not in vars(cls) and "__annotations__" in vars(cls):
+        dataclasses.dataclass(kw_only=True)(cls)
+    return dataclasses.fields(cls)
+
+
+def is_open(cls: Any) -> bool:
+    """Return whether a class is a program's own, whose author did not decorate it as a dataclass, or derives from one.
+
+    It is asked first when an object of the class is made, after a decorator had its turn.
+    """
+    return _is_open(cls)
+
+
+@cache
+def _is_open(cls: Any) -> bool:
+    return "__dataclass_fields__" not in vars(cls) or any(_is_open(c) for c in cls.__bases__ if issubclass(c, Config))
+
+
+def family_class(cls: type[Config]) -> type[Config]:
+    """Return the class that declares the types of a config's entries, which a program's own class derives from."""
+    return next(base for base in cls.__mro__ if issubclass(base, Config) and not is_open(base))
+
+
+def plain(value: Any) -> Any:
+    """Return a value of an entry as JSON has it, where it is a config or a dtype of torch."""
+    if isinstance(value, Config):
+        return value.to_dict()
+    return str(value).removeprefix("torch.") if type(value).__name__ == "dtype" else value
 
 
 def _numbered(labels: Any) -> dict[int, Any]:
@@ -285,7 +432,7 @@ def check_label_order(config: C, given: Mapping[str, Any]) -> C:
 def changed(config: C, entries: Mapping[str, Any]) -> C:
     """Return a config with entries that a caller changes. Raises UnsupportedOption for an unknown name."""
     names = {f.name for f in dataclasses.fields(config)} | set(config.extra) | set(type(config).aliases) | IN_CALLS
-    names |= set(type(config).inert)
+    names |= {*type(config).inert, *type(config).attribute_map, *config._own_entries}
     wrong = [name for name in entries if name not in names]
     if wrong:
         raise UnsupportedOption(

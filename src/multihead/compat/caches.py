@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MissingName, UnsupportedOption
-from ..modeling.pretrained import PreTrainedModel
+from ..modeling.base_model import BaseModel
+from ..modeling.own_model import Matches
 from ..nn.cache.store import BatchCache
 
 
@@ -108,9 +109,11 @@ class QuantizedCache(metaclass=_None):
         raise MissingName("QuantizedCache: caches hold keys and values in the dtype of the model here.")
 
 
-class _Generating(type):
+class _Generating(Matches):
     def __instancecheck__(cls, one: Any) -> bool:
-        return isinstance(one, PreTrainedModel) and one.can_generate()
+        if cls.__bases__ != (object,):  # a program's own class
+            return super().__instancecheck__(one)
+        return isinstance(one, BaseModel) and one.can_generate()
 
 
 class GenerationMixin(metaclass=_Generating):

@@ -1,4 +1,4 @@
-"""`BertPreTrainedModel` and its like: the base of all classes of a family."""
+"""`BertPreTrainedModel` and its like: the base of all classes of a family, and of a program's own ones."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import re
 from functools import cache
 from typing import Any
 
-from ..modeling.pretrained import PreTrainedModel
-from ..models.common.registry import FAMILIES, find_class
+from ..modeling.base_model import BaseModel
+from ..modeling.own_model import Matches, OwnModel
+from ..models.common.registry import FAMILIES, architecture, find_class
 
 
-class _Family(type):
-    """A model of the family with any head is an instance."""
+class BasePrefix:
+    """Attribute `base_model_prefix`: the name that a family's files have before the backbone under a head, "bert".
 
-    kinds: tuple[str, ...]
+    Args:
+        kind: model_type of the family.
+    """
 
-    def __instancecheck__(cls, one: Any) -> bool:
-        if "kinds" not in vars(cls):
-            return super().__instancecheck__(one)
-        return isinstance(one, PreTrainedModel) and one.config.model_type in cls.kinds
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __get__(self, one: Any, owner: type) -> str:
+        family = architecture(self.kind)
+        return family.keys(family.config()).prefix.partition(".")[0]
 
 
 @cache
@@ -32,5 +37,15 @@ def family_base(name: str) -> type | None:
         kinds = (found[0],)
     if not kinds:
         return None
-    doc = f"Base of all classes of {match[1]}."
-    return _Family(name, (PreTrainedModel,), {"kinds": kinds, "__doc__": doc, "__module__": "multihead"})
+
+    def matches(other: type) -> bool:
+        family = getattr(other, "architecture", None) if issubclass(other, BaseModel) else None
+        return family is not None and family.config.model_type in types
+
+    types = {architecture(kind).config.model_type for kind in kinds}
+    own: dict[str, Any] = {
+        "matches": staticmethod(matches), "config_class": architecture(kinds[0]).config,
+        "base_model_prefix": BasePrefix(kinds[0]),
+        "__doc__": f"Base of all classes of {match[1]}.", "__module__": "multihead",
+    }  # fmt: skip
+    return Matches(name, (OwnModel,), own)

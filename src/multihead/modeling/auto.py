@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from ..models.common.registry import architecture
+from ..config import is_open
+from ..errors import InvalidInput, UnknownModel, UnsupportedOption
+from ..models.common.registry import DERIVED, OWN_CONFIGS, architecture, register_config
 from .auto_classes import AUTO_CLASSES
+from .own_classes import MODELS, TOKENIZERS, add, knows, registered_model, registered_tokenizer
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -29,9 +32,20 @@ class AutoConfig:
 
         return load_config(name, **options)
 
+    @staticmethod
+    def register(model_type: str, config: type[Config], exist_ok: bool = False) -> None:
+        """Let config.json files of a model_type be read by a program's own class, in this process.
+
+        Raises:
+            InvalidInput: the class has another model_type, or the type is known already.
+        """
+        register_config(model_type, config, exist_ok)
+
     @classmethod
     def for_model(cls, model_type: str, **entries: Any) -> Config:
         """Return a family's config with its default entries but for those given."""
+        if model_type in OWN_CONFIGS:
+            return OWN_CONFIGS[model_type].read(entries)
         return architecture(model_type).config.read(entries)
 
 
@@ -56,11 +70,31 @@ class AutoTokenizer:
 
         place = DownloadOptions.pop_from(options)
         path = place.resolve(name, Want.TOKENIZER)
+        own = registered_tokenizer(path)
+        if own is not None:
+            return own.from_pretrained(name, **{**vars(place), **options})
         if is_adapter(path) and not core_files([entry.name for entry in path.iterdir()], Want.TOKENIZER):
             from ..adapters.files import find_base  # needs torch
 
             path, name = find_base(path, place, Want.TOKENIZER)
         return load_tokenizer(path, name_or_path=str(name), **options)
+
+    @staticmethod
+    def register(
+        config_class: type[Config], tokenizer_class: Any = None, slow_tokenizer_class: Any = None,
+        fast_tokenizer_class: Any = None, exist_ok: bool = False,
+    ) -> None:  # fmt: skip
+        """Let folders with a program's own config be read by a tokenizer class, in this process.
+
+        Raises:
+            InvalidInput: no class, or the config has another one already.
+        """
+        chosen = tokenizer_class or fast_tokenizer_class or slow_tokenizer_class
+        if chosen is None:
+            raise InvalidInput(
+                "AutoTokenizer.register needs a class: tokenizer_class=..., or fast_tokenizer_class=...."
+            )
+        add(TOKENIZERS, config_class, chosen, exist_ok)
 
 
 class _Tokenizers(type):
@@ -104,22 +138,62 @@ class _AutoModel:
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> PreTrainedModel:
+    def from_pretrained(cls, name: str | os.PathLike[str], *arguments: Any, **options: Any) -> PreTrainedModel:
         """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
         from .loading import load_model
 
+        own = registered_model(cls.auto or cls.__name__, name, options)
+        if own is not None:
+            return own.from_pretrained(name, *arguments, **options)
         return load_model(name, cls.class_for, **options)
 
     @classmethod
-    def from_config(cls, config: Config) -> PreTrainedModel:
-        """Return a model whose weights are initialized at random."""
-        return cls.class_for(config)(config)
+    def from_config(cls, config: Config, **options: Any) -> PreTrainedModel:
+        """Return a model whose weights are initialized at random.
+
+        Args:
+            options: `dtype` of the weights, and `attn_implementation`.
+
+        Raises:
+            UnsupportedOption: another option.
+        """
+        from .load_request import dtype_of
+
+        model = cls.class_for(config)(config)
+        attention, older = options.pop("attn_implementation", None), options.pop("torch_dtype", None)
+        kind = dtype_of(options.pop("dtype", older))
+        if wrong := [name for name, value in options.items() if name != "trust_remote_code" or value]:
+            raise UnsupportedOption(f"from_config has no option {wrong[0]!r}.")
+        if attention is not None:
+            model.set_attn_implementation(attention)
+        return model if kind is None else model.to(kind)
+
+    @classmethod
+    def register(cls, config_class: type[Config], model_class: type, exist_ok: bool = False) -> None:
+        """Let configs of a program's own class be loaded as its own model, in this process.
+
+        Raises:
+            InvalidInput: the model has another config class, or the config a model already.
+        """
+        wanted = getattr(model_class, "config_class", config_class)
+        if wanted is not None and wanted.__name__ != config_class.__name__:
+            raise InvalidInput(
+                f"{model_class.__name__}.config_class is {wanted.__name__}, not {config_class.__name__}."
+            )
+        if not exist_ok and not is_open(config_class) and knows(cls.__name__, config_class):
+            raise InvalidInput(f"{config_class.__name__} has a model here; exist_ok=True replaces it.")
+        add(MODELS.setdefault(cls.__name__, {}), config_class, model_class, exist_ok)
 
     @classmethod
     def class_for(cls, config: Config) -> type[PreTrainedModel]:
         """Return the class for a config. Raises UnknownModel where its family has no head of this kind."""
         from .class_factory import choose_class
 
+        own = MODELS.get(cls.auto or cls.__name__, {}).get(type(config))
+        if own is not None:
+            return own
+        if config.model_type in OWN_CONFIGS and config.model_type not in DERIVED:
+            raise UnknownModel(f"{cls.__name__}: no class is registered for {type(config).__name__}.")
         return choose_class(cls.auto or cls.__name__, config)
 
 

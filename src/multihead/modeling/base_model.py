@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..adapters.methods import AdapterMixin
 from ..checkpoints.key_map import KeyMap, join_head
-from ..config import Config
+from ..config import Config, family_class
 from ..errors import InvalidInput, UnsupportedOption
 from ..generation.config import GenerationConfig
 from ..heads import losses
@@ -28,7 +28,7 @@ from ..kernels.torch.attention import attend
 from ..models.common.architecture import Architecture
 from ..models.common.both_ways import read_both_ways
 from ..models.common.multimodal import refuse_placeholders, without_media
-from ..models.common.registry import architecture, find_class
+from ..models.common.registry import architecture, find_class, note_family
 from ..nn.cache.layer_cache import LayerCache
 from ..nn.cache.store import BatchCache, LengthDependent
 from ..nn.embeddings import learned_positions
@@ -47,6 +47,10 @@ from .recompute_cache import run_with_cache
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
 M = TypeVar("M", bound="BaseModel")
+UNUSED = frozenset(  # arguments of the reference that programs pass on as None
+    """head_mask cross_attn_head_mask decoder_head_mask encoder_hidden_states encoder_attention_mask cache_position
+    position_bias num_items_in_batch""".split()
+)
 BACKENDS: Mapping[str, AttentionFunction] = {"eager": attend, "sdpa": fused_attention}
 
 
@@ -55,6 +59,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
 
     Args:
         config: of the family. Weights are initialized at random.
+        add_pooling_layer: False leaves out the pooler of a model without a head for scores.
     """
 
     architecture: ClassVar[Architecture]
@@ -64,12 +69,13 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
     prepared: str | None = None  # the precision that `prepare` made it ready for
     _decode_runner: str | None = None
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, add_pooling_layer: bool = True) -> None:
         super().__init__()
-        self.check_family()
         if not self._computes(config):
             wanted = self.architecture.config.__name__
             raise InvalidInput(f"{type(self).__name__} needs a {wanted}, not a {type(config).__name__}.")
+        config.freeze()
+        note_family(type(config))
         build, keys = self.architecture.backbone_variants.get(
             self.head_suffix, (self.architecture.build, self.architecture.keys)
         )
@@ -79,18 +85,27 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         make = self.architecture.heads[self.head_suffix]
         self._head: Head | None = make(config, self.backbone) if make else None
         self.head: nn.Module | None = self._head.module if self._head else None
+        if not add_pooling_layer:
+            self.drop_pooler()
         self.body_keys: KeyMap = keys(config)
         self.attend: AttentionFunction = fused_attention
         if self.device.type != "meta":  # built empty by `loading`, which fills it
             initialize(self, getattr(config, "initializer_range", getattr(config, "init_std", 0.02)))
 
+    def drop_pooler(self) -> None:
+        """Remove the pooler. Raises InvalidInput where the class has none."""
+        if self._head is None or not self._is_headless:
+            raise InvalidInput(f"{type(self).__name__} has no pooling layer; leave add_pooling_layer out.")
+        self.head = None
+
     @classmethod
     def _computes(cls, config: Config) -> bool:
         """Return whether a config is of this family, or of one derived from it that is built alike."""
         own = cls.architecture
-        if not isinstance(config, own.config) or config.model_type == own.config.model_type:
+        family = family_class(type(config))
+        if not isinstance(config, own.config) or family.model_type == own.config.model_type:
             return isinstance(config, own.config)
-        return architecture(config.model_type).build is own.build
+        return architecture(family.model_type).build is own.build
 
     @property
     def head_type(self) -> HeadType:
@@ -102,6 +117,10 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         head = self._head if self.head is not None else None
         prefix = "" if self.head_suffix == "Model" else head.prefix if head else None
         return replace(join_head(self.body_keys, head.rows if head else {}, prefix=prefix), own=self.own_parts)
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors as files have them, by name. Raises CheckpointMismatch for a part that has none."""
+        return self.keys.export(self)
 
     @property
     def device(self) -> torch.device:
@@ -386,7 +405,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         return self.head_type.counts_labels
 
     def _labels(self, given: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        wrong = [name for name in given if name not in self._label_names]
+        names = (*self._label_names, *UNUSED)
+        wrong = [name for name, x in given.items() if name not in (self._label_names if x is not None else names)]
         if wrong:
             names = (*self._label_names, *self.architecture.inputs)
             takes = f"; in addition to the usual inputs it takes {', '.join(names)}" if names else ""

@@ -8,7 +8,7 @@ from ..config import Config
 from ..errors import UnknownModel
 from ..heads.head_types import COUNT
 from ..heads.outputs import HiddenOutput
-from ..models.common.registry import FAMILIES, architecture, find_class
+from ..models.common.registry import DERIVED, FAMILIES, architecture, find_class
 from .auto_classes import head_suffix
 from .pretrained import PreTrainedModel
 from .seq2seq import SequenceToSequence
@@ -59,8 +59,9 @@ def named_class(name: str) -> type[PreTrainedModel]:
 
 def choose_class(auto: str, config: Config) -> type[PreTrainedModel]:
     """Return the class that an Auto class loads for a config. Raises UnknownModel where the family has no such head."""
-    suffix = head_suffix(auto, config.model_type)
+    kind = DERIVED.get(config.model_type, config.model_type)
+    suffix = head_suffix(auto, kind)
     if suffix is None:
-        names = map(FAMILIES[config.model_type].class_name, architecture(config.model_type).heads)
-        raise UnknownModel(f"{auto}: the family {config.model_type!r} has no such head; it has {', '.join(names)}.")
-    return model_class(config.model_type, suffix)
+        names = map(FAMILIES[kind].class_name, architecture(kind).heads)
+        raise UnknownModel(f"{auto}: the family {kind!r} has no such head; it has {', '.join(names)}.")
+    return model_class(kind, suffix)

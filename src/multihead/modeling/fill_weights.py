@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ def fill(
     ignore: str | None = None,
     fallback_names: FallbackNames = (),
     even: bool = False,
+    keep_heads: bool = False,
 ) -> None:
     """Fill a model built without memory with the tensors of a checkpoint.
 
@@ -42,6 +44,7 @@ def fill(
         reshape: draws a head's parameters again whose tensors have other shapes. new: pattern of parameters that may be
             newly initialized. ignore: pattern of stored tensors that are not wanted. fallback_names: see `KeyMap`.
         even: in one precision, where `dtype` names none.
+        keep_heads: initializes an optional head that the checkpoint lacks, for a program's own model that calls it.
 
     Raises:
         CheckpointMismatch: the tensors do not fit. UnsupportedConfig: a drawn parameter would be huge.
@@ -56,11 +59,12 @@ def fill(
         keys = join_head(
             layout, {} if any(k.startswith("/") for k in layout.rows) else model._head.rows if model._head else {}
         )
-    drop_absent_parts(model, keys, checkpoint.tensors)
+    if not keep_heads:
+        drop_absent_parts(model, keys, checkpoint.tensors)
     if ignore is not None:
         keys = replace(keys, ignored=(*keys.ignored, ignore))
     initialized: list[str] = []
-    whole = type(model).__name__ in (model.config.architectures or []) and not reshape
+    whole = type(model).__name__ in (model.config.architectures or []) and not reshape and not keep_heads
 
     def initialize_missing(path: str, owner: nn.Module, leaf: str, parameter: Tensor) -> bool:
         if path.partition(".")[0] in keys.own and not whole:
@@ -105,7 +109,7 @@ def check_pattern(pattern: str | None) -> None:
         raise UnsupportedOption(f"{pattern!r} is no regular expression: {error}.") from error
 
 
-def warn_new_weights(model: BaseModel, source: str) -> None:
+def warn_new_weights(model: Any, source: str) -> None:
     """Warn of the weights that `source` lacks."""
     names = ", ".join(model.new_weights)
     warn(
@@ -169,7 +173,7 @@ def other_heads(model: BaseModel, keys: KeyMap) -> Iterable[str]:
     return patterns
 
 
-def unify_dtypes(model: BaseModel) -> None:
+def unify_dtypes(model: nn.Module) -> None:
     """Convert weights of several dtypes to the widest of them, which represents all exactly."""
     held = [row for row in parameter_owners(model) if not getattr(row[1], "widened", ())]
     kinds = {parameter.dtype for *_, parameter in held}

@@ -77,8 +77,6 @@ class LoadRequest:
             layout: of the checkpoint; config.json describes the Hugging Face layout alone.
         """
         dtype: Any = self.dtype
-        if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
-            return dtype
         if dtype is None or dtype == "auto":
             if layout != "huggingface":
                 return torch.float32
@@ -86,10 +84,19 @@ class LoadRequest:
             if dtype is None:
                 return None
             dtype = str(dtype).removeprefix("torch.")
-        if dtype not in DTYPES:
-            fewer = " For fewer bits, pass load_in_8bit=True or precision='int8'." if "int" in str(dtype) else ""
-            raise UnsupportedOption(f"dtype {dtype} is none of auto, {', '.join(DTYPES)}.{fewer}")
-        return DTYPES[dtype]
+        return dtype_of(dtype)
+
+
+def dtype_of(name: Any) -> torch.dtype | None:
+    """Return a dtype of weights by its name; None for None and "auto". Raises UnsupportedOption for another."""
+    if isinstance(name, torch.dtype) and name in DTYPES.values():
+        return name
+    if name is None or name == "auto":
+        return None
+    if name not in DTYPES:
+        fewer = " For fewer bits, pass load_in_8bit=True or precision='int8'." if "int" in str(name) else ""
+        raise UnsupportedOption(f"dtype {name} is none of auto, {', '.join(DTYPES)}.{fewer}")
+    return DTYPES[name]
 
 
 def _with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def optimize(filled: FilledModel) -> BaseModel:
         quantize(model, request.bits, cast("Any", request.device))
         decode(model, filled.dtype or torch.float32)
         model.to(request.device, filled.dtype)
-    _read_generation_config(model, filled.path)
+    read_generation_config(model, filled.path)
     model.eval()
     if filled.precision is not None:
         model.prepare(filled.precision, dtype=filled.states)
@@ -229,7 +229,7 @@ def load_prepared(resolved: ResolvedModel) -> BaseModel:
         load_prepared_weights(model, path / PREPARED, cast("Any", request.device))
         if wanted is not None and wanted != model.prepared:
             raise UnsupportedOption(f"{path} holds weights prepared in {model.prepared}; load it without {wanted}.")
-        _read_generation_config(model, path)
+        read_generation_config(model, path)
     retain_freed_memory()
     model.to(model.dtype if request.dtype == "auto" else request.weights_dtype(model.config))
     if request.attn_implementation is not None:
@@ -280,10 +280,10 @@ def empty_model(cls: type[BaseModel], config: Config) -> BaseModel:
         return cls(config)
 
 
-def _read_generation_config(model: BaseModel, path: Path) -> None:
+def read_generation_config(model: Any, path: Path) -> None:
     """Set `model.generation_config` from a folder's generation_config.json, where it has one."""
     if path.is_dir() and (path / GENERATION_FILE).is_file():
         config = model.generation_config = GenerationConfig.read(read_json(path / GENERATION_FILE))
-        if config.unknown and model.head_type.generates:
+        if config.unknown and model.can_generate():
             names = ", ".join(config.unknown)
             warn(f"{GENERATION_FILE}: entries that are not known here are kept but change nothing: {names}.")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import Checkpoint, open_checkpoint, read_quantized
 from ..checkpoints.quantized.registry import quantization_entries, without_quantization
 from ..checkpoints.selected_tensors import SelectedTensors
-from ..config import CONFIG_FILE, Config, changed, read_json
-from ..errors import ModelNotFound, read_errors, warn
+from ..config import CONFIG_FILE, Config, changed, is_open, read_json
+from ..errors import ModelNotFound, UnsupportedConfig, read_errors, warn
 from ..hub import Want
 from ..hub.local import is_adapter
 from ..hub.options import DownloadOptions
 from ..models.common.gguf_settings import Settings, end_tokens, read_rotary_factors, read_windows, refuse_unread
 from ..models.common.multimodal import text_half
-from ..models.common.registry import architecture, model_type_of_layout, parse_config
+from ..models.common.registry import architecture, model_type_of_layout, note_family, parse_config
+
+C = TypeVar("C", bound=Config)
 
 
 def load_config(name: str | os.PathLike[str], **options: Any) -> Config:
@@ -29,6 +32,26 @@ def load_config(name: str | os.PathLike[str], **options: Any) -> Config:
         options = {**adapters.saved_labels(path, options), **options}
         path, _ = adapters.find_base(path, download, Want.CONFIG)
     return changed(read_config(path), options)
+
+
+def load_config_of(cls: type[C], name: str | os.PathLike[str], **options: Any) -> C:
+    """Return the config of a checkpoint as a class reads it; see `Config.from_pretrained`."""
+    if is_open(cls):
+        note_family(cls)
+        place = DownloadOptions.pop_from(options).resolve(name, Want.CONFIG)
+        return changed(cls.read(read_json(place / CONFIG_FILE)), options)
+    config = load_config(name, **options)
+    if not isinstance(config, cls):
+        raise UnsupportedConfig(
+            f"{name} holds a {type(config).__name__}, which is no {cls.__name__}: load it with AutoConfig."
+        )
+    return config
+
+
+def config_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a call's options that say where files are."""
+    names = {field.name for field in fields(DownloadOptions)}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: str | None = None) -> Config:

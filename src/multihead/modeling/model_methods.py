@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from ..errors import InvalidInput, UnknownModel, UnknownPart, UnsupportedOption
+from ..errors import InvalidInput, UnknownPart, UnsupportedOption
 from ..heads.heads import LanguageModel
 from ..nn.stack import set_gradient_checkpointing
 from ..runtime.prepare import products
@@ -25,16 +25,6 @@ class ModelMethodsMixin(ProgramMethods):
     config: Config
     head_suffix: ClassVar[str]
     prepared: str | None
-
-    @classmethod
-    def check_family(cls) -> None:
-        """Raise UnknownModel for a class without layers: `PreTrainedModel`, or a direct subclass of it."""
-        if not cls.head_suffix:
-            raise UnknownModel(
-                f"{cls.__name__} is no model by itself: no family says which layers it has. Use an Auto class or a "
-                "family's class. For parts of your own, subclass a family's class, such as BertModel, or hold the "
-                "model in a torch.nn.Module."
-            )
 
     @property
     def own_parts(self) -> tuple[str, ...]:

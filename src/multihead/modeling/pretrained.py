@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..config import Config, is_open
 from ..errors import InvalidInput, MissingHead
 from ..nn.modes import evaluating
 from .base_model import BaseModel
 from .loading import load_model
+from .model_config import config_options, load_config_of
 from .resize_embeddings import resize
 from .saving import save
 
@@ -24,10 +26,13 @@ class PreTrainedModel(BaseModel):
         config: of the family. Weights are initialized at random; `from_pretrained` loads them.
     """
 
+    config_class: ClassVar[type[Config]]
+
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
         """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
-        cls.check_family()
+        if is_open(cls.config_class) and options.get("config") is None:
+            options["config"] = load_config_of(cls.config_class, name, **config_options(options))
         return load_model(name, lambda config: cls, default_type=cls.architecture.config.model_type, **options)
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:

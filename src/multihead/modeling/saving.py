@@ -22,7 +22,7 @@ from .base_model import BaseModel
 
 
 def save(
-    model: BaseModel,
+    model: Any,
     folder: Path,
     is_main_process: bool = True,
     state_dict: Mapping[str, Tensor] | None = None,
@@ -68,7 +68,7 @@ def with_weights(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
     return other
 
 
-def write(model: BaseModel, folder: Path, size: int) -> None:
+def write(model: Any, folder: Path, size: int) -> None:
     """Write a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
@@ -87,7 +87,7 @@ def write(model: BaseModel, folder: Path, size: int) -> None:
         )
     if is_adapter(folder):
         raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
-    tensors = {} if model.prepared else model.keys.export(model)
+    tensors = {} if model.prepared else model.stored_tensors()
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
     config.to_json_string()  # what cannot be written is found before anything is

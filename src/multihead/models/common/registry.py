@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UnknownModel, nearest
+from ...errors import InvalidInput, UnknownModel, nearest
 from .multimodal import TextHalf, text_half
 
 if TYPE_CHECKING:
+    from ...config import Config
     from .architecture import Architecture
 
 
@@ -350,10 +351,39 @@ def architecture(model_type: str) -> Architecture:
     Raises:
         UnknownModel: no file here implements it.
     """
+    model_type = DERIVED.get(model_type, model_type)
     if model_type not in FAMILIES:
         raise UnknownModel(f"The model_type {model_type!r} is not implemented here. {nearest(model_type, FAMILIES)}")
     entry = FAMILIES[model_type]
     return getattr(import_module(f"{FAMILY_PACKAGE}.{entry.file}"), entry.constant)
+
+
+OWN_CONFIGS: dict[str, type[Config]] = {}  # by model_type: classes that a program registered
+DERIVED: dict[str, str] = {}  # model_type of a program's config that derives from a family's -> that family
+
+
+def note_family(config_class: type[Config]) -> None:
+    """Let a program's config class that derives from a family's be built as that family."""
+    kinds = [vars(base).get("model_type") for base in config_class.__mro__]
+    family = next((kind for kind in kinds if kind in FAMILIES), None)
+    if family is not None and config_class.model_type not in FAMILIES:
+        DERIVED[config_class.model_type] = family
+
+
+def register_config(model_type: str, config_class: type[Config], exist_ok: bool = False) -> None:
+    """Let files of a model_type be read by a program's own config class, in this process.
+
+    Raises:
+        InvalidInput: the class has another model_type, or the type is known already.
+    """
+    if config_class.model_type != model_type:
+        raise InvalidInput(
+            f"{config_class.__name__} has the model_type {config_class.model_type!r}, not {model_type!r}: set it."
+        )
+    if not exist_ok and (model_type in FAMILIES or OWN_CONFIGS.get(model_type, config_class) is not config_class):
+        raise InvalidInput(f"The model_type {model_type!r} is known already; exist_ok=True replaces it.")
+    OWN_CONFIGS[model_type] = config_class
+    note_family(config_class)
 
 
 def model_type_of_layout(layout: str, name: str) -> str:
@@ -388,6 +418,8 @@ def parse_config(entries: Mapping[str, Any], default_type: str | None = None) ->
             'config.json has no model_type, so its family is unknown. Add the entry, e.g. "bert", or load it with a '
             "family's own class, e.g. BertModel."
         )
+    if kind in OWN_CONFIGS:
+        return OWN_CONFIGS[kind].read(entries)
     kind = OWN_CODE.get((kind, str(entries.get("position_embedding_type"))), kind)
     if kind == "nomic_bert" and entries.get("moe_every_n_layers"):
         kind = "nomic_bert_moe"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ...checkpoints.key_map import KeyMap
 from ...errors import UnsupportedOption
 from ..arguments import TrainingArguments
 from .adafactor import Adafactor
@@ -33,12 +34,17 @@ def all_finite(model: nn.Module) -> bool:
 def no_decay_names(model: nn.Module) -> set[str]:
     """Return the paths of parameters without weight decay: biases (position biases included) and norm weights."""
     names = set()
-    table = getattr(model, "keys", None)
+    tables = {
+        f"{path}." if path else "": keys
+        for path, module in model.named_modules()
+        if isinstance(keys := getattr(module, "keys", None), KeyMap)
+    }
     for path, module in model.named_modules():
         is_norm = "norm" in type(module).__name__.lower()
         for leaf, _ in module.named_parameters(recurse=False):
             name = f"{path}.{leaf}" if path else leaf
-            stored = table.locate(name, "") if table is not None else None
+            found = ((table, name.removeprefix(start)) for start, table in tables.items() if name.startswith(start))
+            stored = next((table.locate(inner, "") for table, inner in found), None)
             if is_norm or "bias" in leaf or (stored is not None and "bias" in stored[1][0]):
                 names.add(name)
     return names
