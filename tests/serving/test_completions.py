@@ -144,6 +144,13 @@ def test_end_tokens_may_be_ignored_and_added(client, tokenizer):
     assert (ignored.choices[0].finish_reason, ignored.usage.completion_tokens) == ("length", 8)
 
 
+def test_both_names_of_the_limit_are_read(client):
+    # guidellm sends both to this path
+    both = complete(client, max_tokens=3, extra_body={"max_completion_tokens": 3, "ignore_eos": True})
+    one = complete(client, max_tokens=None, extra_body={"max_completion_tokens": 3, "ignore_eos": True})
+    assert both.usage.completion_tokens == one.usage.completion_tokens == 3
+
+
 def test_logprobs_are_finite_where_a_token_cannot_come(client):
     found = complete(client, logprobs=20, extra_body={"allowed_token_ids": [5, 6]}).choices[0]
     assert all(math.isfinite(value) for top in found.logprobs.top_logprobs for value in top.values())
@@ -161,6 +168,8 @@ def test_logprobs_are_finite_where_a_token_cannot_come(client):
         ({"prompt": [1, "a"]}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "max_tokens"),
+        ({"max_tokens": 0, "max_completion_tokens": 0}, "max_completion_tokens"),
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"logprobs": 21}, "logprobs"),

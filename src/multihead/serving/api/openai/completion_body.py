@@ -26,6 +26,7 @@ class CompletionBody(SamplingFields):
 
     prompt: str | Tokens | list[str] | list[Tokens]
     max_tokens: int | None = Field(DEFAULT_TOKENS, ge=0)
+    max_completion_tokens: int | None = Field(None, ge=0)  # the name in conversations, which load generators send too
     best_of: int | None = Field(None, ge=1)
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
@@ -34,6 +35,9 @@ class CompletionBody(SamplingFields):
     def check(self, max_inputs: int, max_n: int) -> None:
         """Raise ApiError for fields that exclude each other, and for too much of something."""
         self.check_stream()
+        both = {"max_tokens", "max_completion_tokens"} <= self.model_fields_set
+        if both and None not in (self.max_tokens, self.limit) and self.max_tokens != self.limit:
+            raise ApiError("max_tokens and max_completion_tokens are different; give one.", param="max_tokens")
         if not self.prompt:
             raise ApiError("The prompt is empty; give it some text.", param="prompt")
         if len(self.prompts) > max_inputs:
@@ -49,10 +53,23 @@ class CompletionBody(SamplingFields):
             raise ApiError("The best of several texts are known at the end only; they do not stream.", param="best_of")
         if self.ranks and self.use_beam_search:
             raise ApiError("best_of does not go with use_beam_search, which ranks its texts itself.", param="best_of")
-        if self.max_tokens == 0 and not self.echo:
-            raise ApiError("max_tokens is 0, and without echo there is nothing to return.", param="max_tokens")
+        if self.limit == 0 and not self.echo:
+            raise ApiError(
+                f"{self.limit_name} is 0, and without echo there is nothing to return.", param=self.limit_name
+            )
         if self.prompt_logprobs is not None and self.stream:
             raise ApiError("prompt_logprobs are not told in a stream.", param="prompt_logprobs")
+
+    @property
+    def limit_name(self) -> str:
+        """The field that limits the new tokens."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
+    @property
+    def limit(self) -> int | None:
+        """New tokens of a continuation at most."""
+        found: int | None = getattr(self, self.limit_name)
+        return found
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -81,7 +98,8 @@ class CompletionBody(SamplingFields):
         asked = self.prompt_logprobs
         told = [count for count in (asked, self.logprobs if self.echo else None) if count is not None]
         return Sampling(**{
-            **self.sampling_fields(), "n": self.drafts, "limit": self.max_tokens, "cache_salt": cache_salt,
+            **self.sampling_fields(), "n": self.drafts, "limit": self.limit, "limit_name": self.limit_name,
+            "cache_salt": cache_salt,
             "logprobs": 0 if self.ranks and self.logprobs is None else self.logprobs,
             "prompt_logprobs": max(told, default=None),
         })  # fmt: skip
