@@ -191,12 +191,12 @@ async def run_chats(base: str, bodies: Sequence[Mapping[str, Any]], concurrency:
     )  # fmt: skip
 
 
-async def run_whole_chats(base: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> float:
-    """Send chats that are answered whole, `concurrency` at a time; return tokens a second.
+async def run_whole_chats(base: str, bodies: Sequence[Mapping[str, Any]], concurrency: int) -> int:
+    """Send chats that are answered whole, `concurrency` at a time; return the number of tokens.
 
     The client has next to nothing to read, so that what it costs itself is told apart.
     """
-    waiting, tokens, begin = list(reversed(bodies)), 0, time.perf_counter()
+    waiting, tokens = list(reversed(bodies)), 0
 
     async def client() -> None:
         nonlocal tokens
@@ -209,7 +209,7 @@ async def run_whole_chats(base: str, bodies: Sequence[Mapping[str, Any]], concur
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    return tokens / (time.perf_counter() - begin)
+    return tokens
 
 
 async def run_embeddings(base: str, model: str, batches: Sequence[Sequence[str]], concurrency: int) -> float:

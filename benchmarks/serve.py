@@ -20,6 +20,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import queue
 import random
 import resource
 import shutil
@@ -33,7 +34,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from operator import truediv
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from peers import machine
 
 HERE = Path(__file__).parent
 LEVELS = (1, 4, 16, 64)
+Chats = Sequence[list[dict[str, str]]]
 PROMPT_WORDS, NEW_TOKENS = 90, 64
 
 
@@ -244,6 +246,8 @@ def summary(found: Mapping[str, Mapping[int, Sequence[LoadResult]]]) -> dict[str
 def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare tokens a second over HTTP, in streams and whole, with those of the engine alone, in turns.
 
+    The engine alone has the same arrivals: as many callers in this process, of which each sends its next prompt when
+    its last one has ended. `generate` of all prompts, whose texts begin and end together, is a second measure.
     The client computes on the same cores. Processor seconds a token tell what the server itself adds to its engine.
     """
     from multihead.generation.generate import generate_tokens
@@ -255,39 +259,75 @@ def measure_overhead(arguments: argparse.Namespace) -> dict[str, Any]:
     peer = own_chat_peers(arguments)[0]
     out: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, running(peer, Path(name)) as base:
+
+        def stream(chats: Chats, level: int) -> int:
+            return asyncio.run(run_chats(base, [chat_body(peer, chat) for chat in chats], level)).tokens
+
+        def whole(chats: Chats, level: int) -> int:
+            return asyncio.run(run_whole_chats(base, [chat_body(peer, chat) for chat in chats], level))
+
+        def engine(chats: Chats, level: int) -> int:
+            return continue_chats(pipe, chats, config, level)
+
+        def together(chats: Chats, level: int) -> int:
+            return sum(map(len, generate_tokens(pipe.model, [pipe.chat_ids(c) for c in chats], config, together=level)))
+
         for level in arguments.levels:
-            rates: tuple[list[float], list[float], list[float]] = [], [], []
-            own, served = list[float](), list[float]()  # processor seconds a token
+            loads = {"engine": engine, "generate": together, "streams": stream, "whole": whole}
+            rows: dict[str, list[tuple[float, float]]] = {load: [] for load in loads}
             for turn in range(arguments.runs + 1):
-                chats = prompts.take(4 * level)
-                time.sleep(arguments.pause)
-                begin, used = time.perf_counter(), time.process_time()
-                tokens = generate_tokens(pipe.model, [pipe.chat_ids(chat) for chat in chats], config, together=level)
-                count = sum(map(len, tokens))
-                alone, used = count / (time.perf_counter() - begin), time.process_time() - used
-                time.sleep(arguments.pause)
-                before = processor_seconds(base)
-                result = asyncio.run(run_chats(base, [chat_body(peer, chat) for chat in chats], level))
-                over, after = result.rate, processor_seconds(base)
-                time.sleep(arguments.pause)
-                bodies = [chat_body(peer, chat) for chat in prompts.take(len(chats))]  # the server knows the others
-                whole = asyncio.run(run_whole_chats(base, bodies, level))
-                if turn:  # the first one warms all
-                    for rate, found in zip(rates, (alone, over, whole), strict=True):
-                        rate.append(found)
-                    own.append(used / count)
-                    served.append((after - before) / result.tokens)
-            medians = [statistics.median(each) for each in rates]
-            streamed, unstreamed = (statistics.median(map(truediv, each, rates[0])) for each in rates[1:])
-            print(f"{level:3} chats: engine alone {medians[0]:.1f}, server {medians[1]:.1f} tokens/s: {streamed:.3f}; "
-                  f"answers as a whole {medians[2]:.1f}: {unstreamed:.3f}", flush=True)  # fmt: skip
-            processor = statistics.median(map(truediv, own, served))
-            print(f"          processor time a token: engine alone {1e3 * statistics.median(own):.2f} ms, server "
-                  f"{1e3 * statistics.median(served):.2f} ms: {processor:.3f}", flush=True)  # fmt: skip
-            out[str(level)] = {
-                "engine": medians[0], "server": medians[1], "ratio": streamed, "whole": medians[2],
-                "ratio of whole": unstreamed, "ratio of processor time": processor,
-            }  # fmt: skip
+                for load, run in loads.items():
+                    time.sleep(arguments.pause)
+                    own = load in ("engine", "generate")
+                    row = rate_and_cost(partial(run, prompts.take(4 * level), level), base, own)
+                    if turn:  # the first one warms all
+                        rows[load].append(row)
+            out[str(level)] = overhead_row(level, rows)
+    return out
+
+
+def continue_chats(pipe: Any, chats: Chats, config: Any, level: int) -> int:
+    """Continue chats by an engine thread, `level` callers at a time; return the number of tokens."""
+    from multihead.generation.engine_thread import Ended, EngineRequest, EngineThread
+
+    waiting, ended, engine, tokens = list(reversed(chats)), queue.SimpleQueue[int](), EngineThread(pipe.model), 0
+
+    def listen(events: Sequence[Any]) -> None:
+        for event in events:
+            if isinstance(event, Ended):
+                ended.put(sum(map(len, event.results)))
+
+    try:
+        for number in range(len(chats) + level):
+            tokens += ended.get() if number >= level else 0
+            if waiting:
+                engine.submit(EngineRequest(pipe.chat_ids(waiting.pop()), config, listen))
+    finally:
+        engine.close()
+    return tokens
+
+
+def rate_and_cost(run: Callable[[], int], base: str, own: bool) -> tuple[float, float]:
+    """Return tokens a second, and seconds of processor time a token: of this process, or of the server."""
+    begin, used = time.perf_counter(), time.process_time() if own else processor_seconds(base)
+    tokens = run()
+    seconds, now = time.perf_counter() - begin, time.process_time() if own else processor_seconds(base)
+    return tokens / seconds, (now - used) / tokens
+
+
+def overhead_row(level: int, rows: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any]:
+    """Return medians of each load, and its median ratios to the engine alone; print them."""
+    out: dict[str, Any] = {}
+    for load, row in rows.items():
+        base = rows["engine"]
+        out[load] = {
+            "tokens_per_second": statistics.median(rate for rate, _ in row),
+            "ratio": statistics.median(rate / other for (rate, _), (other, _) in zip(row, base, strict=True)),
+            "processor_milliseconds": 1e3 * statistics.median(cost for _, cost in row),
+            "ratio of processor time": statistics.median(c / o for (_, c), (_, o) in zip(row, base, strict=True)),
+        }
+        numbers = ", ".join(f"{name} {value:.3f}" for name, value in out[load].items())
+        print(f"{level:3} chats, {load:8}: {numbers}", flush=True)
     return out
 
 
