@@ -23,6 +23,7 @@ from multihead import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClass
 from multihead.cli import chat
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, ModelNotFound, UnsupportedConfig
+from multihead.modeling.gguf_export import importance_by_tensor, save_gguf
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
 
@@ -199,7 +200,9 @@ def test_convert_changes_precision_and_shards(llama, tmp_path):
         run("convert", llama, tmp_path / "other", "--dtype", "q8_0")
 
 
-@pytest.mark.parametrize(("kind", "far"), [("float32", 1e-6), ("float16", 5e-3), ("bfloat16", 5e-2), ("q8_0", 5e-2)])
+@pytest.mark.parametrize(
+    ("kind", "far"), [("float32", 1e-6), ("float16", 5e-3), ("bfloat16", 5e-2), ("q8_0", 5e-2), ("Q4_K_M", 0.1)]
+)
 def test_a_gguf_file_comes_back_as_it_was(llama, tmp_path, kind, far):
     path = tmp_path / "model.gguf"
     run("convert", llama, path, "--dtype", kind)
@@ -232,8 +235,29 @@ def test_what_a_gguf_file_would_lose_is_refused(llama, bert, tmp_path):
     with pytest.raises(UnsupportedConfig, match="hidden_act"):
         run("convert", changed, tmp_path / "model.gguf")
     assert not list(tmp_path.glob("model.gguf*"))
-    with pytest.raises(Exception, match="BPE is"):
+    with pytest.raises(UnsupportedConfig, match="encoders without a head"):
         run("convert", bert, tmp_path / "bert.gguf")
+
+
+def test_an_encoder_is_written_without_its_head(bert, tmp_path):
+    ours, words = AutoModel.from_pretrained(bert), AutoTokenizer.from_pretrained(bert)
+    save_gguf(ours, words, tmp_path / "bert.gguf", "F32")
+    again, inputs = AutoModel.from_pretrained(tmp_path / "bert.gguf"), words(["a quick fox"], return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs)[0], ours(**inputs)[0])
+    again = AutoTokenizer.from_pretrained(tmp_path / "bert.gguf")
+    assert again("a quick fox").input_ids == inputs.input_ids[0].tolist()
+
+
+@pytest.mark.parametrize("name", ["backbone.layers.1.ffn.step.down", "backbone.layers.0.attention.step.q"])
+def test_importances_have_the_names_of_layers_or_of_tensors(llama, tmp_path, name):
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    given = torch.ones(model.get_submodule(name).weight.shape[1])
+    found = importance_by_tensor(model, {name: given})
+    assert set(found) == {f"blk.{name.split('.')[2]}.{'ffn_down' if 'down' in name else 'attn_q'}.weight"}
+    save_gguf(model, AutoTokenizer.from_pretrained(llama), tmp_path / "a.gguf", "Q4_0", found)
+    with pytest.raises(InvalidInput, match="is no layer"):
+        importance_by_tensor(model, {"backbone.layers.0.nothing": given})
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -11,9 +11,11 @@ import tokenizers
 from multihead import AutoTokenizer
 from multihead.errors import CorruptFile, UnsupportedTokenizer
 from multihead.tokenizers.gguf import from_gguf
+from multihead.tokenizers.gguf_writing import tokenizer_metadata
 from multihead.tokenizers.pretokenizers import CUTS
 from tokenizers import models, pre_tokenizers
 
+from . import folders
 from .folders import TEXTS
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -277,3 +279,35 @@ def test_a_normalization_that_is_damaged_is_one_clear_error():
         unigram(precompiled_charsmap=[255] * 9)
     with pytest.raises(CorruptFile, match="scores"):
         unigram(scores=[0.0])
+
+
+def written_again(tokenizer, **more: object):
+    """The tokenizer of the metadata that is written of another."""
+    return from_gguf({**tokenizer_metadata(tokenizer, 0), **more})
+
+
+@pytest.mark.parametrize("cased", [True, False], ids=["cased", "uncased"])
+def test_berts_words_are_written(cased, tmp_path):
+    whole = AutoTokenizer.from_pretrained(folders.wordpiece(tmp_path, do_lower_case=not cased))
+    again = written_again(whole)
+    for text in [*TEXTS, "Grüße, NAÏVE [MASK] 東京!"]:
+        assert again.encode_ids([text]) == whole.encode_ids([text])
+        assert again.decode(again(text).input_ids) == whole.decode(whole(text).input_ids)
+    assert again.get_vocab() == whole.get_vocab()
+    assert again.special == whole.special
+
+
+@pytest.mark.parametrize("kind", ["T5", "XLMRoberta"])
+def test_unigram_models_are_written(kind, tmp_path):
+    whole = AutoTokenizer.from_pretrained(
+        folders.pieces(tmp_path, "spiece.model" if kind == "T5" else "sentencepiece.bpe.model", kind)
+    )
+    again = written_again(whole, **{"general.architecture": "t5"})
+    for text in [*TEXTS, "  a  b ", "ﬁnds ½ </s> x"]:
+        assert again.encode_ids([text]) == whole.encode_ids([text]), text
+
+
+def test_types_of_tokens_are_those_that_llama_cpp_asks_for(tmp_path):
+    again = tokenizer_metadata(from_gguf(spm()), 0)
+    types = dict(zip(again["tokenizer.ggml.tokens"], again["tokenizer.ggml.token_type"], strict=True))
+    assert [types[t] for t in ("<unk>", "<s>", "<0x0A>", "▁a", "<mine>")] == [2, 3, 6, 1, 4]

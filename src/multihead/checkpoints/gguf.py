@@ -33,7 +33,6 @@ class TensorType:
 
     Args:
         number: of the type in a file (`ggml_type`). dtype: of torch, for a type without codes; "" for others.
-        file_type: `general.file_type` of a file of such matrices, for types that are written here.
     """
 
     number: int
@@ -41,19 +40,18 @@ class TensorType:
     length: int
     size: int
     dtype: str = ""
-    file_type: int | None = None
 
 
 TENSOR_TYPES: Mapping[int, TensorType] = {
     row.number: row
     for row in (
-        TensorType(0, "F32", 1, 4, "float32", 0),
-        TensorType(1, "F16", 1, 2, "float16", 1),
+        TensorType(0, "F32", 1, 4, "float32"),
+        TensorType(1, "F16", 1, 2, "float16"),
         TensorType(2, "Q4_0", 32, 18),
         TensorType(3, "Q4_1", 32, 20),
         TensorType(6, "Q5_0", 32, 22),
         TensorType(7, "Q5_1", 32, 24),
-        TensorType(8, "Q8_0", 32, 34, file_type=7),
+        TensorType(8, "Q8_0", 32, 34),
         TensorType(9, "Q8_1", 32, 36),
         TensorType(10, "Q2_K", 256, 84),
         TensorType(11, "Q3_K", 256, 110),
@@ -75,7 +73,7 @@ TENSOR_TYPES: Mapping[int, TensorType] = {
         TensorType(27, "I64", 1, 8, "int64"),
         TensorType(28, "F64", 1, 8, "float64"),
         TensorType(29, "IQ1_M", 256, 56),
-        TensorType(30, "BF16", 1, 2, "bfloat16", 32),
+        TensorType(30, "BF16", 1, 2, "bfloat16"),
         TensorType(34, "TQ1_0", 256, 54),
         TensorType(35, "TQ2_0", 256, 66),
         TensorType(39, "MXFP4", 32, 17),
@@ -84,7 +82,6 @@ TENSOR_TYPES: Mapping[int, TensorType] = {
     )
 }
 BY_NAME: Mapping[str, TensorType] = {row.name: row for row in TENSOR_TYPES.values()}
-WRITTEN: Mapping[str, TensorType] = {name: row for name, row in BY_NAME.items() if row.file_type is not None}
 
 
 @dataclass(frozen=True)

@@ -146,13 +146,6 @@ class Q8_0(GgmlBlock):
     def decode(blocks: Tensor) -> QuantizedMatrix:
         return QuantizedMatrix(blocks[:, 2:].contiguous().view(torch.int8), half(blocks, 0))
 
-    @staticmethod
-    def encode(rows: Tensor) -> Tensor:
-        values = rows.float().reshape(-1, 32)
-        scale = values.abs().amax(1, keepdim=True) / 127
-        codes = torch.where(scale > 0, values / scale.clamp_min(1e-38), 0.0).round().clamp(-127, 127).to(torch.int8)
-        return torch.cat([scale.half().contiguous().view(torch.uint8), codes.view(torch.uint8)], 1)
-
 
 class Q5_1(GgmlBlock):
     """5 bits, a scale and a minimum for each 32: quantized again."""

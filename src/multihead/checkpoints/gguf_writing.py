@@ -10,20 +10,36 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from ..errors import InvalidInput
 from ..files import replace_file
 from .gguf import ARRAY, BY_NAME, MAGIC, STRING
-from .gguf_blocks import BLOCK_TYPES
+from .gguf_encoding import encode
+from .gguf_mixes import choose_types, facts_of
 
 VERSION, ALIGNMENT = 3, 32
 
 
-def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> None:
-    """Write a file, whole or not at all: matrices as `kind`, vectors in F32.
+def write(
+    path: Path,
+    metadata: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    importance: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a file, whole or not at all.
 
     Args:
-        metadata: bools, whole numbers, floats, strings and lists of one of them. kind: a name in `gguf.WRITTEN`.
+        metadata: bools, whole numbers, floats, strings and lists of one of them. kind: a name in `gguf_mixes.WRITTEN`.
+        importance: mean squared inputs by the names of tensors: (columns,), or (experts, columns) for stacked ones.
+            Tensors that have none are quantized without.
+
+    Raises:
+        InvalidInput: importances that do not fit the tensors, or weights that cannot be quantized.
     """
-    kinds = {name: tensor_type(x, kind) for name, x in tensors.items()}
+    known = importance or {}
+    check_importance(tensors, known)
+    shapes = {name: x.shape for name, x in tensors.items()}
+    kinds = choose_types(shapes, kind, facts_of(metadata), calibrated=bool(known))
     with replace_file(path) as part, part.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
         for key, value in metadata.items():
@@ -38,16 +54,21 @@ def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
             place += pad_to_alignment(stored_size(x, kinds[name]))
         write_padding(file)
         for name, x in tensors.items():
-            for block in encode_tensor(x, kinds[name]):
+            for block in encode_tensor(x, kinds[name], known.get(name)):
                 file.write(block)
             write_padding(file)
 
 
-def tensor_type(x: Tensor, kind: str) -> str:
-    """Return a tensor's type in the file: F32 for vectors, F16 for rows that whole blocks do not fill."""
-    if x.ndim < 2:
-        return "F32"
-    return kind if x.shape[-1] % BY_NAME[kind].length == 0 else "F16"
+def check_importance(tensors: Mapping[str, Tensor], importance: Mapping[str, Tensor]) -> None:
+    """Raise InvalidInput for importances of tensors that are not there, of another shape, or not above zero."""
+    for name, given in importance.items():
+        if name not in tensors:
+            raise InvalidInput(f"Importances are given for {name!r}, which the file does not have.")
+        shape = tuple(tensors[name].shape)
+        if tuple(given.shape) not in ((shape[-1],), (shape[0], shape[-1])) or (given.ndim == 2 and len(shape) != 3):
+            raise InvalidInput(f"The importances of {name!r} are {tuple(given.shape)}, and the tensor is {shape}.")
+        if not given.isfinite().all() or (given < 0).any():
+            raise InvalidInput(f"The importances of {name!r} are not all finite and at least zero.")
 
 
 def stored_size(x: Tensor, kind: str) -> int:
@@ -63,13 +84,17 @@ def write_padding(file: IO[bytes]) -> None:
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
 
 
-def encode_tensor(x: Tensor, kind: str) -> Iterator[bytes]:
+def encode_tensor(x: Tensor, kind: str, importance: Tensor | None = None) -> Iterator[bytes]:
     """Yield a tensor's bytes, some rows at a time."""
-    for rows in x.flatten(0, -2).split(4096) if x.ndim > 1 else (x,):
-        if dtype := BY_NAME[kind].dtype:
+    if dtype := BY_NAME[kind].dtype:
+        for rows in x.flatten(0, -2).split(4096) if x.ndim > 1 else (x,):
             yield rows.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy().tobytes()
-        else:
-            yield BLOCK_TYPES[kind].encode(rows).numpy().tobytes()
+        return
+    stacked = importance is not None and importance.ndim == 2
+    for place, part in enumerate(x if stacked else (x.flatten(0, -2),)):
+        own = importance[place] if importance is not None and stacked else importance
+        for blocks in encode(part, kind, own):
+            yield blocks.numpy().tobytes()
 
 
 def encode_string(text: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..checkpoints.gguf import WRITTEN
+from ..checkpoints.gguf_mixes import WRITTEN
 from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import check_target, model_files, same_file
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..sentences.encoder import SentenceEncoder
     from ..tokenizers.tokenizer import Tokenizer
 
-GGUF_TYPES = {row.dtype or row.name.lower(): row.name for row in WRITTEN.values()}  # choice of --dtype -> type of GGUF
-QUANTIZED = [row.name.lower() for row in WRITTEN.values() if not row.dtype]
+GGUF_TYPES = {row.dtype or name.lower(): name for name, row in WRITTEN.items()}  # choice of --dtype -> type of GGUF
+QUANTIZED = [name for name, kind in GGUF_TYPES.items() if not WRITTEN[kind].dtype]
 
 
 @click.command(name="convert")
@@ -31,8 +31,8 @@ QUANTIZED = [row.name.lower() for row in WRITTEN.values() if not row.dtype]
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
     "--dtype",
-    type=click.Choice(list(GGUF_TYPES)),
-    help=f"Dtype of the weights; {', '.join(QUANTIZED)} in GGUF only. Default: the checkpoint's.",
+    type=click.Choice(list(GGUF_TYPES), case_sensitive=False),
+    help="Dtype of the weights; those that begin with q in GGUF only. Default: the checkpoint's.",
 )
 @click.option(
     "--precision",
@@ -55,7 +55,7 @@ def command(
       multihead convert org/name ./bf16 --dtype bfloat16
       multihead convert model.gguf ./folder
       multihead convert ./folder ./sharded --max-shard-size 500MB
-      multihead convert ./folder model.gguf --dtype q8_0
+      multihead convert ./folder model.gguf --dtype q4_k_m
       multihead convert org/name ./int8 --precision int8
     """
     console = screen()

@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers.models import BPE
+from torch import Tensor, nn
 
-import tokenizers
-
-from ..checkpoints.gguf import WRITTEN
+from ..checkpoints.gguf_mixes import OTHER_NAMES, WRITTEN
 from ..checkpoints.gguf_writing import write
-from ..checkpoints.key_map import join_head
+from ..checkpoints.key_map import KeyMap, join_head
+from ..checkpoints.tensor_sources import Slice
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, UnsupportedTokenizer
 from ..models.common.gguf import ENTRIES
 from ..models.common.registry import FAMILIES
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepare import refuse
-from ..tokenizers.gguf import CONTROL, IDS, NORMAL, USER_DEFINED, from_gguf
-from ..tokenizers.pretokenizers import CUTS
+from ..tokenizers.gguf import from_gguf
+from ..tokenizers.gguf_writing import tokenizer_metadata
 from ..tokenizers.tokenizer import Tokenizer
 from .pretrained import PreTrainedModel
 
-UNUSED = 5  # type of a token
 UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps elsewhere
     """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
-    decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout""".split()
+    decoder_start_token_id tie_word_embeddings initializer_range attention_dropout hidden_dropout vocab_size""".split()
 )
 READ_ONLY = frozenset(  # architectures whose files need settings beyond `ENTRIES`, which are not written here
     """command-r cohere2 deepseek2 ernie4_5-moe glm4moe gpt-oss granitemoe hunyuan-moe lfm2 lfm2moe mamba mamba2
     minimax-m2 modern-bert olmo olmoe qwen2moe qwen3moe""".split()
 )
+BARE = frozenset(("bert", "nomic-bert"))  # encoders, whose files have no head
 SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "def f(x):\n    return x ** 2  # ok", "")
 
 
-def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: str) -> None:
+def save_gguf(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    path: Path,
+    kind: str,
+    importance: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a GGUF file.
 
     Args:
-        kind: type of the matrices, a name in `checkpoints.gguf.WRITTEN`.
+        kind: type of the file, a name in `checkpoints.gguf_mixes.WRITTEN` or `OTHER_NAMES`.
+        importance: mean squared inputs of weights, by their names in the file: (columns,), or (experts, columns) for
+            stacked experts. `importance_by_tensor` makes them of a model's own names. The larger one is, the less the
+            column's weights are changed by quantizing.
 
     Raises:
-        UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: a prepared one.
+        UnsupportedOption: a model with adapters, or a quantized one. InvalidInput: a prepared one, or importances that
+            do not fit.
         UnsupportedConfig: a family without a GGUF layout here, or a config entry that the file would lose.
         UnsupportedTokenizer: a tokenizer that the file would change.
     """
@@ -55,21 +63,65 @@ def save_gguf(model: PreTrainedModel, tokenizer: Tokenizer, path: Path, kind: st
             "GGUF holds plain weights, and the model has adapters or a quantized base: call "
             "model.merge_adapters(dequantize=True) first."
         )
+    kind = OTHER_NAMES.get(kind, kind)
     if kind not in WRITTEN:
-        raise InvalidInput(f"A GGUF file is written as {', '.join(WRITTEN)}, not {kind!r}.")
-    names = {k: dict(entry.layouts).get("gguf", "") for k, entry in FAMILIES.items()}
-    name = names[model.config.model_type]
-    if not name or name in READ_ONLY or "gguf" not in model.architecture.layouts or model._head is None:
-        able = sorted(k for k, known in names.items() if known and known not in READ_ONLY)
-        raise UnsupportedConfig(
-            f"{type(model).__name__} is not written as GGUF; these families are: {', '.join(able)}."
-        )
-    layout = model.architecture.layouts["gguf"](model.config)
-    own = {} if any(row.startswith("/") for row in layout.rows) else model._head.rows
+        raise InvalidInput(f"A GGUF file is written as {', '.join((*WRITTEN, *OTHER_NAMES))}, not {kind!r}.")
+    name = architecture_name(model)
     metadata = {**model_metadata(model, name, kind), **tokenizer_metadata(tokenizer, model.vocabulary)}
     metadata |= extra_end_tokens(model, metadata)
     check_roundtrip(model, tokenizer, metadata)
-    write(path, metadata, join_head(layout, own).export(model), kind)
+    table, module = table_of(model, name)
+    write(path, metadata, table.export(module), kind, importance)
+
+
+def architecture_name(model: PreTrainedModel) -> str:
+    """Return the name of the model's architecture in files. Raises UnsupportedConfig for one that is not written."""
+    names = {k: dict(entry.layouts).get("gguf", "") for k, entry in FAMILIES.items()}
+    name = names[model.config.model_type]
+    bare = name in BARE and model.head_suffix == "Model"
+    written = bare or (name not in BARE and model._head is not None)
+    if not name or name in READ_ONLY or "gguf" not in model.architecture.layouts or not written:
+        able = sorted(k for k, known in names.items() if known and known not in READ_ONLY)
+        raise UnsupportedConfig(
+            f"{type(model).__name__} is not written as GGUF; these families are, decoders with their output embeddings "
+            f"and encoders without a head: {', '.join(able)}."
+        )
+    return name
+
+
+def table_of(model: PreTrainedModel, name: str) -> tuple[KeyMap, nn.Module]:
+    """Return the key map of a model's file, and the module whose parameters it names."""
+    layout = model.architecture.layouts["gguf"](model.config)
+    if name in BARE:
+        return layout, model.backbone  # files have no head, such as BERT's pooler
+    assert model._head is not None
+    own = {} if any(row.startswith("/") for row in layout.rows) else model._head.rows
+    return join_head(layout, own), model
+
+
+def importance_by_tensor(model: PreTrainedModel, importance: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return importances by the names of tensors in the file.
+
+    Args:
+        importance: mean squared inputs (columns,) of linear layers, by the names of `model.named_modules()`.
+
+    Raises:
+        InvalidInput: a name that is no layer of the model. UnsupportedConfig: as `save_gguf` does.
+    """
+    table, module = table_of(model, architecture_name(model))
+    stem = "" if module is model else "backbone."
+    found: dict[str, Tensor] = {}
+    for path, given in importance.items():
+        where = table.locate(f"{path.removeprefix(stem)}.weight", table.prefix)
+        if where is None:
+            raise InvalidInput(f"{path!r} is no layer of this model whose weight a GGUF file has.")
+        source, keys = where
+        for key in keys:
+            if isinstance(source, Slice):  # one expert of a stack
+                found.setdefault(key, given.new_zeros(source.count, *given.shape))[source.number] = given
+            else:
+                found[key] = given
+    return found
 
 
 def model_metadata(model: PreTrainedModel, name: str, kind: str) -> dict[str, Any]:
@@ -78,7 +130,7 @@ def model_metadata(model: PreTrainedModel, name: str, kind: str) -> dict[str, An
     found: dict[str, Any] = {
         "general.architecture": name,
         "general.name": Path(model.name_or_path.partition("#sha256=")[0]).name or name,
-        "general.file_type": WRITTEN[kind].file_type,
+        "general.file_type": WRITTEN[kind].number,
         "general.quantization_version": 2,
     }
     for ours, theirs in ENTRIES.items():
@@ -97,51 +149,6 @@ def model_metadata(model: PreTrainedModel, name: str, kind: str) -> dict[str, An
     return found
 
 
-def tokenizer_metadata(tokenizer: Tokenizer, size: int) -> dict[str, Any]:
-    """Return the metadata of a byte-level BPE or SentencePiece BPE tokenizer.
-
-    Raises:
-        UnsupportedTokenizer: another kind, or a pretokenizer that llama.cpp has no name for.
-    """
-    backend, spec = tokenizer.backend, json.loads(tokenizer.backend.to_str())
-    if not isinstance(backend.model, BPE):
-        raise UnsupportedTokenizer(f"A tokenizer of kind {spec['model']['type']} is not written as GGUF; BPE is.")
-    numbered = {number: token for token, number in tokenizer.get_vocab().items()}
-    added = {token["id"]: token for token in spec["added_tokens"]}
-    types = [
-        (CONTROL if added[n]["special"] else USER_DEFINED) if n in added else NORMAL if n in numbered else UNUSED
-        for n in range(max(size, len(numbered)))
-    ]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in spec["model"]["merges"]]
-    found: dict[str, Any] = {
-        "tokenizer.ggml.tokens": [numbered.get(n, f"[PAD{n}]") for n in range(len(types))],
-        "tokenizer.ggml.token_type": types,
-    }
-    if spec["model"].get("byte_fallback"):
-        first: dict[str, int] = {}
-        for place, merge in enumerate(merges):
-            first.setdefault(merge.replace(" ", "", 1), place)
-        scores = [float(-first.get(token, len(merges))) for token in found["tokenizer.ggml.tokens"]]
-        space = backend.encode("a", add_special_tokens=False).tokens[:1] != ["a"]
-        found |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": scores}
-        found["tokenizer.ggml.add_space_prefix"] = space
-    else:
-        found |= {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.pre": pretokenizer_name(backend),
-            "tokenizer.ggml.merges": merges,
-        }
-    for role, name in IDS.items():
-        if role in tokenizer.special:
-            found[f"tokenizer.ggml.{name}"] = tokenizer.convert_tokens_to_ids(tokenizer.special[role])
-    begins = tokenizer.encode_ids(["a"])[0]
-    found["tokenizer.ggml.add_bos_token"] = begins[:1] == [tokenizer.bos_token_id]
-    found["tokenizer.ggml.add_eos_token"] = begins[-1:] == [tokenizer.eos_token_id]
-    if isinstance(tokenizer.chat_template, str):
-        found["tokenizer.chat_template"] = tokenizer.chat_template
-    return found
-
-
 def extra_end_tokens(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the end tokens in addition to the tokenizer's own. Raises UnsupportedConfig for more than two."""
     known = model.generation_config.eos_token_id
@@ -154,19 +161,6 @@ def extra_end_tokens(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dic
     return {
         f"tokenizer.ggml.{name}": token for name, token in zip(("eot_token_id", "eom_token_id"), others, strict=False)
     }
-
-
-def pretokenizer_name(backend: tokenizers.Tokenizer) -> str:
-    """Return llama.cpp's name of the pre-tokenizer. Raises UnsupportedTokenizer."""
-    own = (backend.pre_tokenizer.__getstate__() if backend.pre_tokenizer else None, backend.model.ignore_merges)
-    for name, one in CUTS.items():
-        plain = tokenizers.Tokenizer(BPE(ignore_merges=one.ignore_merges))
-        one.set(plain)
-        if (plain.pre_tokenizer.__getstate__(), plain.model.ignore_merges) == own:
-            return name
-    raise UnsupportedTokenizer(
-        f"llama.cpp has no name, known here, for how this tokenizer cuts text; known: {', '.join(CUTS)}."
-    )
 
 
 def check_roundtrip(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:

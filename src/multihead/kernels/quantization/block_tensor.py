@@ -54,11 +54,6 @@ class BlockType(ABC):
             Codes (count, length) in 8 bits; scales and, where the type has them, minima (count, groups), float32.
         """
 
-    @staticmethod
-    def encode(rows: Tensor) -> Tensor:
-        """Quantize rows whose length is whole blocks: (blocks, size), uint8. Only types that are written have it."""
-        raise NotImplementedError
-
 
 class BlockTensor(Tensor):
     """A tensor (..., columns) in a file's blocks, for reading: every operation of torch works on its numbers.
