@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ..checkpoints.gguf import WRITTEN as GGUF
+from ..checkpoints.gguf_mixes import OTHER_NAMES
+from ..checkpoints.gguf_mixes import WRITTEN as GGUF
 from ..checkpoints.quantized.writers.registry import WRITTEN
 from ..consoles import progress, screen
 from ..errors import InvalidInput, UnsupportedOption
@@ -62,7 +63,7 @@ def command(model: str, target: Path, kind: str, overwrite: bool, as_json: bool,
     Examples:
       multihead quantize org/name ./int4 --calibration texts.txt --evaluate held-out.txt
       multihead quantize ./folder ./nf4 --format nf4
-      multihead quantize ./folder model.gguf --format gguf:Q8_0
+      multihead quantize ./folder model.gguf --format gguf:Q4_K_M
     """
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise InvalidInput(f"{target} exists already. Choose another name or pass --overwrite.")
@@ -91,7 +92,7 @@ def write_gguf(model: str, target: Path, kind: str, options: dict[str, Any]) -> 
     from ..modeling.gguf_export import save_gguf
     from .convert import ModelAndTokenizer, load
 
-    names = {name.lower(): name for name in GGUF}
+    names = {name.lower(): name for name in (*GGUF, *OTHER_NAMES)}
     if kind.lower() not in names:
         raise UnsupportedOption(f"GGUF type {kind!r} is none of {', '.join(GGUF)}.")
     default = {"samples": 128, "length": 512, "dtype": "auto", "max_shard_size": "5GB", "act_order": False}
