@@ -12,16 +12,19 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from multihead import AutoConfig, AutoModelForCausalLM
+from multihead.checkpoints.quantized.deferred_tensor import DeferredTensor
 from multihead.checkpoints.quantized.format import open_format
 from multihead.checkpoints.quantized.packing import unpack
 from multihead.checkpoints.quantized.registry import FORMATS, quantization_entries, without_quantization
+from multihead.checkpoints.quantized.stored_codes import StoredCodes
 from multihead.checkpoints.quantized.tensors import QuantizedTensors
 from multihead.errors import CorruptFile, MultiheadError, UnsupportedConfig
-from multihead.kernels.quantization.block_tensor import BlockTensor
+from multihead.kernels.quantization.base import format_of
 from multihead.kernels.quantization.nf4 import VALUES
 from multihead.modeling.model_config import describe_quantization
 
@@ -236,12 +239,18 @@ def test_gptq_gives_the_numbers_of_its_layout(bits, symmetric, order, version):
     expected = numbers(codes, scales, zeros, index)
     assert list(found) == ["m.weight"]
     assert torch.equal(found["m.weight"], expected)
-    found.blocks = True  # the codes stay where groups lie in order
-    kept = found["m.weight"]
-    assert isinstance(kept, BlockTensor) is (not order and not (bits == 8 and not symmetric))
-    assert (kept.float() - expected).abs().max() <= expected.abs().max() * 2**-10
-    if isinstance(kept, BlockTensor) and symmetric:
-        assert torch.equal(kept.numbers(), expected)
+    found.deferred = True
+    stored = found["m.weight"]
+    assert isinstance(stored, DeferredTensor)
+    assert torch.equal(stored.numbers(), expected)
+    format = "int4" if bits <= 4 else "int8g"
+    assert stored.narrowest == (format if not order else "int8g")
+    kept = stored.kept(format)  # the codes stay where groups lie in order, and fit
+    assert (kept is not None) is (not order and not (bits == 8 and not symmetric))
+    if kept is not None:
+        got = format_of(format).weight(format_of(format).pack(kept, (64, 96)))
+        # a minimum that is no multiple of its scale is rounded to half precision
+        assert torch.equal(got, expected) if symmetric else (got - expected).abs().max() < expected.abs().max() * 2**-10
 
 
 @pytest.mark.parametrize("size", [32, -1])
@@ -345,14 +354,49 @@ def in_gptq(name: str, tensor: Tensor) -> dict[str, Tensor]:
     return {name.replace("weight", part): x for part, x in parts.items()}
 
 
+GPTQ: dict[str, Any] = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True}
+CODED: dict[str, Any] = {**MODELS, "gptq": lambda: (transformers.LlamaConfig(**SIZES), in_gptq, GPTQ)}
+
+
 def test_int4_keeps_the_codes_of_a_file(tmp_path):
-    entries = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True}
-    write(tmp_path, transformers.LlamaConfig(**SIZES), in_gptq, entries)
+    write(tmp_path, *CODED["gptq"]())
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     step = AutoModelForCausalLM.from_pretrained(tmp_path, precision="int4").backbone.layers[1].attention.step
     own = plain.backbone.layers[1].attention.step
     expected = torch.cat([own.q.weight, own.k.weight, own.v.weight])
     assert torch.equal(step.qkv.format.weight(step.qkv.packed), expected)
+
+
+class Expanded:
+    """Counts the bytes of weights that are numbers at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.largest, fill = 0, StoredCodes.fill
+
+        def counted(codes: StoredCodes, target: Tensor, *places: int) -> None:
+            storage = target.untyped_storage()
+            self.alive = {at: held for at, held in self.alive.items() if not held[0].expired()}
+            self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+            self.largest = max(self.largest, sum(size for _, size in self.alive.values()))
+            fill(codes, target, *places)
+
+        monkeypatch.setattr(StoredCodes, "fill", counted)
+
+
+@pytest.mark.parametrize("options", [{"precision": "int8"}, {"precision": "int4"}, {"precision": "bf16"},
+                                     {"precision": "gguf"}, {"load_in_4bit": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("kind", CODED)
+def test_only_one_matrix_is_numbers_at_once(kind, options, tmp_path, monkeypatch):
+    if options == {"load_in_4bit": True} and kind == "gpt_oss":
+        pytest.skip("its experts are no linear layers, and become numbers")
+    write(tmp_path, *CODED[kind]())
+    counts = Expanded(monkeypatch)
+    AutoModelForCausalLM.from_pretrained(tmp_path, **options)
+    inner = {"qwen3_moe": 64, "gpt_oss": 128}.get(kind, 96)  # rows of the largest matrix
+    assert counts.largest <= 64 * inner * 4
+    if (kind, options.get("precision")) in (("gptq", "int4"), ("gptq", "gguf"), ("gpt_oss", "gguf")):
+        assert counts.largest == 0  # the codes of the file went to the kernels
 
 
 # Refusals

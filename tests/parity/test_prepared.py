@@ -13,7 +13,7 @@ import torch
 from multihead.errors import InvalidInput
 from multihead.kernels.cpu import native
 from multihead.kernels.quantization.base import QuantizationFormat
-from multihead.kernels.quantization.block_tensor import QuantizedMatrix
+from multihead.kernels.quantization.coded_tensor import QuantizedMatrix
 from multihead.kernels.quantization.int8 import Int8
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products

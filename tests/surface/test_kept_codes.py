@@ -166,7 +166,7 @@ def test_without_kernels_torch_computes_the_same(tmp_path, monkeypatch):
 def test_where_there_are_no_codes_it_is_said_what_to_do(llama, tmp_path):
     with pytest.raises(UnsupportedOption, match="use bf16, int8 or int4"):
         load(llama)
-    with pytest.raises(UnsupportedOption, match="quantized GGUF file"):
+    with pytest.raises(UnsupportedOption, match="quantized file"):
         load(blocks.llama(tmp_path / "plain.gguf", "F16"))
     expanded = load(blocks.llama(tmp_path / "model.gguf", "Q4_0"), None)
     with pytest.raises(UnsupportedOption, match="while that is loaded"):

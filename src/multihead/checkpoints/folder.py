@@ -47,10 +47,10 @@ class Checkpoint:
             return None
         return f"{len(self.quantized.weights)} weights in {self.quantized.format.describe()}"
 
-    def in_blocks(self) -> Checkpoint:
-        """Return the checkpoint with quantized matrices left in blocks until they are used, where blocks hold them."""
+    def in_codes(self) -> Checkpoint:
+        """Return the checkpoint with quantized matrices left in the file's codes until an operation needs numbers."""
         if self.quantized is not None:
-            self.quantized.blocks = True
+            self.quantized.deferred = True
         if self.layout != "gguf":
             return self
         from .gguf_blocks import GgufTensors

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedConfig
-from ..kernels.quantization.block_tensor import BlockTensor, BlockType, QuantizedMatrix
+from ..kernels.quantization.block_tensor import BlockTensor, BlockType
+from ..kernels.quantization.coded_tensor import QuantizedMatrix
 from .gguf import BY_NAME, Container, TensorInfo
 from .gguf_grids import grid
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatch, UnsupportedConfig
+from ..kernels.quantization.coded_tensor import matrices, move_rows
 from ..load_progress import READING, LoadSteps
 from .tensor_sources import Source
 
@@ -267,9 +269,9 @@ class KeyMap:
             stacked = "#" in names[0]
             if tensor.ndim <= stacked or tensor.shape[stacked] < len(names):
                 names, stacked = [name], False  # reported under its own name
-            for number, one in enumerate(tensor.unbind() if stacked else [tensor]):
+            for number, one in enumerate(matrices(tensor) if stacked else [tensor]):
                 own = [each.replace("#", str(number)) for each in names] if stacked else names
-                out.update(zip(own, one.chunk(len(own)) if len(own) > 1 else [one], strict=True))
+                out.update(zip(own, chunks(one, len(own)) if len(own) > 1 else [one], strict=True))
         return out
 
     def _stacks_of_experts(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -319,6 +321,12 @@ class KeyMap:
             return []
         patterns = [re.compile(p) for p in known()]
         return [names[name] for name in left if not any(p.search(name) for p in patterns)]
+
+
+def chunks(x: Tensor, count: int) -> list[Tensor]:
+    """Return so many equal parts of a tensor's rows, in a file's codes where it is."""
+    rows = -(-x.shape[0] // count)
+    return [move_rows(x, itemgetter(slice(begin, begin + rows))) for begin in range(0, x.shape[0], rows)]
 
 
 def stored_kind(owner: nn.Module, leaf: str, dtype: torch.dtype) -> torch.dtype:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from ..kernels.quantization.coded_tensor import derive
+
 
 class SelectedTensors(Mapping[str, Tensor]):
     """Tensors of a checkpoint under other names. Nothing is read before an item is.
@@ -28,8 +30,8 @@ class SelectedTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         sources, read = self._parts[name]
         tensors = [self._stored[source] for source in sources]
-        tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-        return tensor if read is None else read(tensor)
+        tensor = tensors[0] if len(tensors) == 1 else derive(lambda *rows: torch.cat(rows), *tensors)
+        return tensor if read is None else derive(read, tensor)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)

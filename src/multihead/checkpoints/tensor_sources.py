@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..kernels.quantization.block_tensor import BlockTensor
+from ..kernels.quantization.coded_tensor import derive, move_rows
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Source:
         return type(self) is Source
 
     def read_stored(self, *stored: Tensor) -> Tensor:
-        """Call `read`; a tensor in quantized blocks stays so where only its rows move."""
-        if isinstance(stored[0], BlockTensor) and self.by_rows:
-            return stored[0].moved(self.read)
-        return self.read(*stored)
+        """Call `read`; tensors in a file's codes stay so where only rows move, and wait elsewhere."""
+        if type(self) is Source:
+            return stored[0]
+        return move_rows(stored[0], self.read) if self.by_rows else derive(self.read, *stored)
 
     def read(self, *stored: Tensor) -> Tensor:
         """Return the parameter made of the tensors of `names`."""

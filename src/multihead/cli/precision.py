@@ -19,6 +19,6 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --precision to a command."""
     return click.option(
         "--precision", type=click.Choice(CHOICES), default="auto", show_default=True,
-        help=f"auto: what this machine multiplies fastest. {', '.join(QUANTIZED)}: quantized weights. gguf: the "
-        "quantized weights of a GGUF file (docs/fast.md).",
+        help=f"auto: what this machine multiplies fastest. {', '.join(QUANTIZED)}: quantized weights. gguf or "
+        "file: the codes of a quantized file (docs/fast.md).",
     )(command)  # fmt: skip

@@ -186,7 +186,7 @@ def fill_weights(built: BuiltModel) -> FilledModel:
     if request.bits:
         device = None  # quantizing for training runs on the CPU
     if coded and torch.device(device or "cpu").type == "cpu":
-        checkpoint = checkpoint.in_blocks()
+        checkpoint = checkpoint.in_codes()
     fill(
         model,
         checkpoint,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..kernels.quantization.base import QuantizationFormat, format_of
-from ..kernels.quantization.block_tensor import QuantizedMatrix
+from ..kernels.quantization.coded_tensor import QuantizedMatrix
 from ..kernels.quantization.matmul import dequantized_linear
 from ..kernels.quantization.registry import TRAINING
 from .replace_layers import LayerPlaces, recast

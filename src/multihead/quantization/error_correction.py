@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checkpoints.quantized.format import StoredCodes
+from ..checkpoints.quantized.stored_codes import StoredCodes
 from ..checkpoints.quantized.writers.integers import IntegerGrid
 
 BLOCK = 128  # inputs that are rounded before later ones are changed for them

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.folder import is_weights
-from ..checkpoints.quantized.format import StoredCodes, open_format
+from ..checkpoints.quantized.format import open_format
+from ..checkpoints.quantized.stored_codes import StoredCodes
 from ..checkpoints.quantized.writers.base import FormatOptions, WrittenFormat, written_format
 from ..checkpoints.shard_writer import ShardWriter
 from ..config import CONFIG_FILE, GENERATION_FILE, write_json

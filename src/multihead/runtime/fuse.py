@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..heads.heads import LanguageModel
 from ..kernels.quantization.base import file_format, format_of
+from ..kernels.quantization.coded_tensor import matrices, move_rows, transposed
 from ..kernels.quantization.registry import FILE_FORMAT
 from ..load_progress import PREPARING, LoadSteps
 from ..nn.attention.attention import CrossAttention
@@ -202,23 +204,23 @@ def pack_head(head: LanguageModel, format: str) -> None:
 
 
 def _pack_stacked(experts: StackedExperts, format: str) -> PackedExperts:
-    # Columns of these matrices are rows of products, so the codes of a file are of no use.
-    format = "bf16" if format == FILE_FORMAT else format
-
-    def into(number: int) -> FusedLinear:
-        # (2 * inner, width) from (width, 2 * inner)
-        weight, bias = experts.gate_up[number].t(), experts.gate_up_bias[number]
-        # GPT-OSS stores gates and ups in turns
-        return FusedLinear([weight[::2], weight[1::2]], [bias[::2], bias[1::2]], format)
-
-    def out(number: int) -> FusedLinear:
-        # (width, inner)
-        return FusedLinear([experts.down[number].t()], [experts.down_bias[number]], format)
-
-    numbers = range(len(experts.down))
-    first = ExpertLinears([partial(into, number) for number in numbers])
+    # GPT-OSS stores gates and ups in turns
+    into = _pack_stack(experts.gate_up, experts.gate_up_bias, 2, format)
     del experts.gate_up  # freed before the second matrices are packed
-    return PackedExperts(first, ExpertLinears([partial(out, number) for number in numbers]), experts.act)
+    return PackedExperts(into, _pack_stack(experts.down, experts.down_bias, 1, format), experts.act)
+
+
+def _pack_stack(stack: Tensor, bias: Tensor, parts: int, format: str) -> ExpertLinears:
+    """Pack a stack (experts, inputs, outputs) whose outputs are those of so many parts in turns."""
+    weights = matrices(stack)
+    format = file_format([transposed(weights[0])]) if format == FILE_FORMAT else format
+
+    def product(number: int) -> FusedLinear:
+        weight = transposed(weights[number])  # (outputs, inputs)
+        rows = [move_rows(weight, itemgetter(slice(first, None, parts))) for first in range(parts)]
+        return FusedLinear(rows, [bias[number][first::parts] for first in range(parts)], format)
+
+    return ExpertLinears([partial(product, number) for number in range(len(weights))])
 
 
 def _product(

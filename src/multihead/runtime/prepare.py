@@ -12,7 +12,7 @@ from ..errors import InvalidInput, UnsupportedOption, nearest
 from ..heads.heads import LanguageModel
 from ..kernels.hardware import best_dtype
 from ..kernels.ops import backend_of
-from ..kernels.quantization.block_tensor import BlockTensor
+from ..kernels.quantization.coded_tensor import CodedTensor
 from ..kernels.quantization.registry import PRECISIONS
 from ..nn.quantized_linear import is_quantized
 from .fuse import GPU, fuse, pack_head
@@ -73,7 +73,7 @@ def prepare(model: Any, precision: str, dtype: torch.dtype | None = None, *, pac
         model.prepared = precision
         return
     if chosen.needs_file:
-        _check_blocks(model)
+        _check_codes(model)
     model.eval().requires_grad_(False)
     if packed is None:
         kernels = backend_of(torch.device("cpu")).runs_stacks(torch.bfloat16)
@@ -95,24 +95,24 @@ def prepare(model: Any, precision: str, dtype: torch.dtype | None = None, *, pac
     model.prepared = precision
 
 
-def _check_blocks(model: Any) -> None:
-    """Raise UnsupportedOption for a model without tensors in a file's quantized blocks."""
-    if model.device.type != "meta" and not any(isinstance(x, BlockTensor) for x in model.parameters()):
+def _check_codes(model: Any) -> None:
+    """Raise UnsupportedOption for a model without tensors in a file's codes."""
+    if model.device.type != "meta" and not any(isinstance(x, CodedTensor) for x in model.parameters()):
         others = [row.name for row in PRECISIONS.values() if row.weights is not None and not row.needs_file]
         choices = f"{', '.join(others[:-1])} or {others[-1]}"
         raise UnsupportedOption(
-            'precision="gguf" keeps the codes of a quantized GGUF file while that is loaded, and there are none here. '
+            'precision="gguf" keeps the codes of a quantized file while that is loaded, and there are none here. '
             f'Load one: from_pretrained("model.gguf", precision="gguf"); or use {choices}.'
         )
 
 
 def decode(model: nn.Module, dtype: torch.dtype) -> None:
-    """Dequantize the tensors that are still in a file's blocks, one after the other."""
+    """Dequantize the tensors that are still in a file's codes, one after the other."""
     for part in model.modules():
         # layers that compute in float32 in any case, such as routers
         kind = torch.float32 if dtype in getattr(part, "widened", ()) else dtype
         for name, value in part._parameters.items():
-            if isinstance(value, BlockTensor):
+            if isinstance(value, CodedTensor):
                 part._parameters[name] = nn.Parameter(value.numbers(kind), value.requires_grad)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .format import StoredCodes, StoredFormat, expect
+from .format import StoredFormat, expect
 from .packing import unpack
+from .stored_codes import Codes, StoredCodes
 
 ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where the eight outputs of an integer lie in it
 
@@ -47,8 +48,9 @@ class Awq(StoredFormat):
         groups = -(-inputs // group)
         expect(scales.shape == (groups, outputs), name, f"scales {tuple(scales.shape)} for groups of {group}")
         expect(packed.shape == (groups, words.shape[1]), name, f"zeros {tuple(packed.shape)} for groups of {group}")
-        codes, zeros = (sort(unpack(x, 4, 1)) for x in (words, packed))  # (inputs or groups, outputs)
-        return StoredCodes(codes.T, scales.T, zeros.T, size=group, bits=4)
+        zeros = sort(unpack(packed, 4, 1))  # (groups, outputs)
+        codes = Codes(words, inputs, lambda words: sort(unpack(words, 4, 1)).T, axis=-1, each=8)
+        return StoredCodes(codes, scales.T, zeros.T, size=group, bits=4)
 
 
 def sort(codes: Tensor) -> Tensor:

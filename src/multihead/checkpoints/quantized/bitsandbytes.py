@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .format import StoredCodes, StoredFormat, expect
+from .format import StoredFormat, expect
+from .stored_codes import Codes, StoredCodes, plain
 
 
 class BitsAndBytes(StoredFormat):
@@ -62,9 +63,14 @@ class BitsAndBytes(StoredFormat):
         expect(len(scales) == -(-count // size), name, f"{len(scales)} scales for {count} weights in blocks of {size}")
         table = parts["quant_map"].float()  # (16,)
         expect(table.shape == (16,), name, f"a table of {tuple(table.shape)} numbers for 4 bits")
-        codes = F.pad(torch.stack([packed >> 4, packed & 15], 1).flatten(), (0, -len(packed) * 2 % size))
-        # (blocks, weights of a block)
-        return StoredCodes(codes.view(-1, size), scales[:, None], size=size, bits=4, table=table, form=shape)
+        expect(size % 2 == 0 and len(shape) > 1, name, f"its blocks of {size} of a weight {shape} are not read")
+        stored = F.pad(packed, (0, -len(packed) % (size // 2))).view(-1, size // 2)  # (blocks, bytes of a block)
+        return StoredCodes(Codes(stored, size, high_first), scales[:, None], size=size, bits=4, table=table, form=shape)
+
+
+def high_first(packed: Tensor) -> Tensor:
+    """Return the two codes of each byte, the first in the high half: (rows, 2 bytes)."""
+    return torch.stack([packed >> 4, packed & 15], -1).flatten(-2)
 
 
 def rows(name: str, parts: Mapping[str, Tensor]) -> StoredCodes:
@@ -74,7 +80,7 @@ def rows(name: str, parts: Mapping[str, Tensor]) -> StoredCodes:
     expect(fits, name, f"{codes.dtype} {tuple(codes.shape)} with {tuple(largest.shape)} scales are no int8 rows")
     layout = parts.get("layout")
     expect(layout is None or not layout.any(), name, "its codes are not in rows, but in tiles of a GPU")
-    return StoredCodes(codes, largest.float()[:, None] / 127, size=codes.shape[1])
+    return StoredCodes(plain(codes), largest.float()[:, None] / 127, size=codes.shape[1])
 
 
 def block_scales(name: str, parts: Mapping[str, Tensor], state: Mapping[str, Any]) -> Tensor:

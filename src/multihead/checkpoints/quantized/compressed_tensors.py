@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedConfig, read_errors
-from .format import StoredCodes, StoredFormat, expect
+from .format import StoredFormat, expect
 from .fp8 import NARROW, scaled
 from .packing import unpack
+from .stored_codes import Codes, StoredCodes, plain
 
 FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision")
 
@@ -88,8 +89,8 @@ class CompressedTensors(StoredFormat):
         wanted = NARROW if floating else (torch.int8,)
         expect(codes.dtype in wanted, name, f"its codes are {codes.dtype}, and config.json says {settings.get('type')}")
         if settings.get("strategy") == "block":
-            return scaled(name, codes, parts["scale"].float(), tuple(settings["block_structure"]))
-        return grouped(name, codes, parts, settings, parts.get("zero_point"))
+            return scaled(name, plain(codes), parts["scale"].float(), tuple(settings["block_structure"]))
+        return grouped(name, plain(codes), parts, settings, parts.get("zero_point"))
 
 
 def packed(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> StoredCodes:
@@ -100,7 +101,7 @@ def packed(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) 
     fits = words.shape == (rows, -(-columns * bits // 32))
     expect(fits, name, f"packed codes {tuple(words.shape)} for {rows} x {columns} weights of {bits} bits")
     # unsigned codes; those of symmetric ones have their zero in the middle
-    codes, middle = unpack(words, bits, 1, columns), 2 ** (bits - 1)
+    codes, middle = Codes(words, columns, lambda words: unpack(words, bits, 1, columns)), 2 ** (bits - 1)
     zeros = parts.get("zero_point")
     if zeros is None:
         expect(settings.get("symmetric", True) is not False, name, "it has no zeros, and config.json says it has")
@@ -113,7 +114,7 @@ def packed(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) 
 
 
 def grouped(
-    name: str, codes: Tensor, parts: Mapping[str, Tensor], settings: Mapping[str, Any], zeros: Tensor | None,
+    name: str, codes: Codes, parts: Mapping[str, Tensor], settings: Mapping[str, Any], zeros: Tensor | None,
     bits: int = 8,
 ) -> StoredCodes:  # fmt: skip
     """Return codes (rows, columns) with scales of the tensor, of rows, or of groups of a row's columns."""

@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ...errors import CorruptFile, UnsupportedConfig, read_errors
 from .registry import FORMATS
+from .stored_codes import StoredCodes
 
-SLICE = 2**22  # weights that are dequantized at once
 SKIPPED = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules")  # names of the same entry
-
-
-@dataclass(frozen=True)
-class StoredCodes:
-    """A weight in codes: (code - zero) * scale.
-
-    Args:
-        codes: (..., rows, columns), integers or narrow floating-point numbers.
-        scales: (..., rows, groups), or (..., 1, groups) where all rows share them.
-        zeros: as `scales`, integers; None for zero.
-        size: columns of a group; the last group may be narrower.
-        index: group of each column, (columns,), where groups are not neighbours; `size` then says nothing.
-        bits: of a code.
-        transposed: True if the weight is the transpose of this matrix.
-        table: numbers of the codes, where these are no numbers themselves.
-        form: shape of the weight, where the matrix holds its codes end to end; None for the matrix itself.
-    """
-
-    codes: Tensor
-    scales: Tensor
-    zeros: Tensor | None = None
-    size: int = 0
-    index: Tensor | None = None
-    bits: int = 8
-    transposed: bool = False
-    table: Tensor | None = None
-    form: tuple[int, ...] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the weight, before it takes its `form`."""
-        *more, rows, columns = self.codes.shape
-        return (*more, columns, rows) if self.transposed else (*more, rows, columns)
-
-    def numbers(self, dtype: torch.dtype) -> Tensor:
-        """Dequantize, some rows at a time: in float32, then rounded once."""
-        rows, columns = self.codes.shape[-2:]
-        out = torch.empty(self.shape, dtype=dtype)
-        targets = out.view(-1, *self.shape[-2:])
-        step = max(1, SLICE // max(1, columns))
-        scales, zeros = self._matrices(self.scales), None if self.zeros is None else self._matrices(self.zeros)
-        for number, codes in enumerate(self._matrices(self.codes)):
-            target = targets[number].T if self.transposed else targets[number]  # (rows, columns)
-            for begin in range(0, rows, step):
-                part = slice(begin, begin + step)
-                values = codes[part].float() if self.table is None else self.table[codes[part].int()]
-                if zeros is not None:
-                    values -= self._columns(zeros[number], part)
-                target[part] = values.mul_(self._columns(scales[number], part))
-        return out if self.form is None else out.flatten()[: math.prod(self.form)].view(self.form)
-
-    def _matrices(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, *x.shape[-2:])
-
-    def _columns(self, groups: Tensor, part: slice) -> Tensor:
-        """Return the number of its group for each column of some rows: (rows, groups) to (rows, columns)."""
-        found = (groups[part] if len(groups) > 1 else groups).float()
-        if self.index is not None:
-            return found[:, self.index]
-        if found.shape[1] == 1:
-            return found
-        return found.repeat_interleave(self.size, 1)[:, : self.codes.shape[-1]]
 
 
 class StoredFormat(ABC):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedConfig
-from .format import StoredCodes, StoredFormat, expect
-from .microscaling import e2m1, powers
+from .format import StoredFormat, expect
+from .microscaling import e2m1_codes, powers
+from .stored_codes import Codes, StoredCodes, plain
 
 NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -56,27 +57,29 @@ class Fp8(StoredFormat):
         codes, scales = parts["codes"], parts["scales"] if "scales" in parts else parts["scale"]
         scales = powers(scales) if scales.dtype is torch.uint8 else scales.float()
         if self.narrow and codes.dtype is torch.int8:
-            return scaled(name, e2m1(codes.view(torch.uint8)), scales / 2, (1, 32))
+            return scaled(name, e2m1_codes(codes.view(torch.uint8)), scales / 2, (1, 32))
         expect(codes.dtype in NARROW, name, f"it has scales, and its codes are {codes.dtype}, not float8")
         grid = scales.shape[-2:]
         one = scales.ndim < 2 or (grid[1] == 1 and grid[0] in (1, codes.shape[0]))
-        return scaled(name, codes, scales, None if "weight_block_size" not in self.entries and one else self.block)
+        return scaled(
+            name, plain(codes), scales, None if "weight_block_size" not in self.entries and one else self.block
+        )
 
 
-def scaled(name: str, codes: Tensor, scales: Tensor, block: tuple[int, int] | None) -> StoredCodes:
+def scaled(name: str, codes: Codes, scales: Tensor, block: tuple[int, int] | None) -> StoredCodes:
     """Return codes (..., rows, columns) with scales in float32.
 
     Args:
         block: rows and columns that share a scale; None for a scale of the matrix or of each row.
     """
-    expect(codes.ndim >= 2, name, f"codes of shape {tuple(codes.shape)} are no matrix")
+    expect(len(codes.shape) >= 2, name, f"codes of shape {codes.shape} are no matrix")
     *more, rows, columns = codes.shape
-    while scales.ndim < codes.ndim:  # one number, or one for each row
+    while scales.ndim < len(codes.shape):  # one number, or one for each row
         scales = scales[..., None]
     grids = [(1, 1), (rows, 1)] if block is None else [(-(-rows // block[0]), -(-columns // block[1]))]
     fits = tuple(scales.shape[-2:]) in grids and list(scales.shape[:-2]) == more
     kind = "one of the matrix or of each row" if block is None else f"blocks of {block[0]} x {block[1]}"
-    expect(fits, name, f"scales {tuple(scales.shape)} for codes {tuple(codes.shape)}, and config.json says {kind}")
+    expect(fits, name, f"scales {tuple(scales.shape)} for codes {codes.shape}, and config.json says {kind}")
     if block is None:
         return StoredCodes(codes, scales, size=columns)
     return StoredCodes(codes, scales.repeat_interleave(block[0], -2)[..., :rows, :], size=block[1])

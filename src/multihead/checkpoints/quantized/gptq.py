@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ...errors import UnsupportedConfig
-from .format import StoredCodes, StoredFormat, expect
+from .format import StoredFormat, expect
 from .packing import unpack
+from .stored_codes import Codes, StoredCodes
 
 
 class Gptq(StoredFormat):
@@ -72,7 +73,8 @@ class Gptq(StoredFormat):
         if self.format == "gptq":
             zeros = zeros + 1 & 2**bits - 1  # zero less one wraps around
         index = self.index(name, parts.get("g_idx"), inputs, group, groups)
-        return StoredCodes(unpack(words, bits, 0).T, scales.T, zeros.T, size=group, index=index, bits=bits)
+        codes = Codes(words, inputs, lambda words: unpack(words, bits, 0).T, axis=-1)
+        return StoredCodes(codes, scales.T, zeros.T, size=group, index=index, bits=bits)
 
     def index(self, name: str, stored: Tensor | None, inputs: int, group: int, groups: int) -> Tensor | None:
         """Return the group of each input; None where they are neighbors."""

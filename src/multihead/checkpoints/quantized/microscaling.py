@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .stored_codes import Codes
+
 DOUBLES = (0, 1, 2, 3, 4, 6, 8, 12)  # twice the numbers of E2M1, so that codes are integers
 
 
@@ -13,6 +15,11 @@ def e2m1(packed: Tensor) -> Tensor:
     values = torch.tensor([*DOUBLES, *(-each for each in DOUBLES)], dtype=torch.int8)  # (16,)
     pairs = torch.stack([values.repeat(16), values.repeat_interleave(16)], 1)  # (256, 2): the numbers of each byte
     return pairs[packed.int()].flatten(-2)
+
+
+def e2m1_codes(packed: Tensor) -> Codes:
+    """Return codes (..., rows, 2 bytes) of bytes (..., rows, bytes); each is twice its number."""
+    return Codes(packed, 2 * packed.shape[-1], e2m1)
 
 
 def powers(exponents: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .format import StoredCodes, StoredFormat, expect
-from .microscaling import e2m1, powers
+from .format import StoredFormat, expect
+from .microscaling import e2m1_codes, powers
+from .stored_codes import StoredCodes
 
 
 class Mxfp4(StoredFormat):
@@ -36,4 +37,4 @@ class Mxfp4(StoredFormat):
         expect(both, name, f"blocks and scales are bytes, not {blocks.dtype} and {scales.dtype}")
         fits = blocks.ndim == 4 and blocks.shape[-1] == 16 and blocks.shape[:-1] == scales.shape
         expect(fits, name, f"blocks {tuple(blocks.shape)} and scales {tuple(scales.shape)} do not fit together")
-        return StoredCodes(e2m1(blocks.flatten(-2)), powers(scales) / 2, size=32, bits=5, transposed=True)
+        return StoredCodes(e2m1_codes(blocks.flatten(-2)), powers(scales) / 2, size=32, bits=5, transposed=True)

@@ -1,4 +1,4 @@
-"""The tensors of a quantized checkpoint under the names of an unquantized one, dequantized when they are read."""
+"""The tensors of a quantized checkpoint under the names of an unquantized one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ...errors import CorruptFile, UnsupportedConfig, read_errors
-from .blocks import in_blocks
+from ...errors import CorruptFile, UnsupportedConfig
+from .deferred_tensor import DeferredTensor, StoredWeight
 from .format import StoredFormat
 
 
 class QuantizedTensors(Mapping[str, Tensor]):
-    """Tensors of a quantized checkpoint. Reading a weight dequantizes it; nothing is kept.
+    """Tensors of a quantized checkpoint. Nothing is kept of what is read.
 
     Args:
         stored: the file's tensors. format: of the quantized ones. source: of the file, for messages.
 
     Attributes:
         dtype: of dequantized weights.
-        blocks: True to return weights as `BlockTensor` where one of ggml's block types holds their codes.
+        deferred: True to return weights in their codes (`DeferredTensor`), False to dequantize those that are read.
         weights: name of each quantized weight -> part -> stored name.
     """
 
     def __init__(self, stored: Mapping[str, Tensor], format: StoredFormat, source: str) -> None:
         self.stored, self.format, self.source = stored, format, source
-        self.dtype, self.blocks = torch.float32, False
+        self.dtype, self.deferred = torch.float32, False
         self.weights = self._find_weights()
         parts = {name for weight in self.weights.values() for name in weight.values()}
         unread = [re.compile(pattern) for pattern in format.unread]
@@ -67,10 +67,9 @@ class QuantizedTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.weights:
             return self.stored[name]
-        with read_errors(f"{self.source}: {name}"):
-            codes = self.format.codes(name, {part: self.stored[key] for part, key in self.weights[name].items()})
-            found = in_blocks(codes) if self.blocks else None
-            return codes.numbers(self.dtype) if found is None else found
+        parts = {part: self.stored[key] for part, key in self.weights[name].items()}
+        weight = StoredWeight(self.format, name, parts, self.source)
+        return DeferredTensor.of(weight) if self.deferred else weight.codes().numbers(self.dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InvalidInput, UnsupportedOption, nearest
-from .block_tensor import BlockTensor, QuantizedMatrix, row_slices
+from .coded_tensor import CodedTensor, QuantizedMatrix, row_slices, to_dtype
 from .panels import PANEL
 from .registry import FILE_FORMAT, FORMATS
 
-SLICE = 2**22  # weights that are quantized at once
+SLICE = 2**20  # weights that are quantized at once
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,11 @@ class QuantizationFormat(ABC):
 
     def encode(self, weight: Tensor) -> QuantizedMatrix:
         """Quantize a matrix of any dtype some rows at a time; take over the codes of a file that has the same."""
-        if isinstance(weight, BlockTensor) and weight.block_type.exact and weight.block_type.format == self.name:
-            found = weight.matrix()
+        if isinstance(weight, CodedTensor) and (found := weight.kept(self.name)) is not None:
             check_finite(*found[1:])  # codes are integers, so only scales and minima can be wrong
             return found
         if not self.by_rows:
-            return self.quantize(weight.float())
+            return self.quantize(to_dtype(weight, torch.float32))
         rows = max(1, SLICE // max(1, weight.shape[1]))  # a float32 copy of the whole matrix may not fit the memory
         return join_rows([self.quantize(part) for part in row_slices(weight, rows)], stack_rows)
 
@@ -155,7 +154,7 @@ def pack(weight: Tensor | Sequence[Tensor], format: str, join: Callable[..., Ten
 
 def file_format(weights: Sequence[Tensor]) -> str:
     """Name the narrowest format that holds what a file has of all these matrices; bf16 where one has no codes."""
-    names = {w.block_type.format if isinstance(w, BlockTensor) else "bf16" for w in weights}
+    names = {w.narrowest if isinstance(w, CodedTensor) else "bf16" for w in weights}
     return max(names, key=lambda name: format_of(name).bits)
 
 

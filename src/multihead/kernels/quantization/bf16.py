@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import PackedWeight, QuantizationFormat
-from .block_tensor import QuantizedMatrix, to_dtype
+from .coded_tensor import QuantizedMatrix, to_dtype
 from .panels import from_panels, to_panels
 
 

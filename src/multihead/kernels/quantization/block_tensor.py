@@ -1,31 +1,19 @@
-"""Tensors in the quantized blocks of a file, which become numbers when an operation needs them."""
+"""Tensors in the quantized blocks of a GGUF file."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import byref
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from ..cpu import native
+from .coded_tensor import CodedTensor, QuantizedMatrix
 
 BYTES = 1 << 18  # of blocks that are decoded at once, so that intermediates stay in the processor's cache
-
-
-class QuantizedMatrix(NamedTuple):
-    """Codes with their scales and minima, in a format's own layout.
-
-    Args:
-        codes: dimension 0 is the outputs, unless the format says otherwise. scales, minima: of rows or groups, float32.
-    """
-
-    codes: Tensor
-    scales: Tensor | None = None
-    minima: Tensor | None = None
 
 
 class BlockType(ABC):
@@ -55,8 +43,8 @@ class BlockType(ABC):
         """
 
 
-class BlockTensor(Tensor):
-    """A tensor (..., columns) in a file's blocks, for reading: every operation of torch works on its numbers.
+class BlockTensor(CodedTensor):
+    """A tensor (..., columns) in blocks.
 
     Args:
         blocks: (..., bytes), uint8. Moving rows of blocks moves the rows of the tensor.
@@ -64,26 +52,33 @@ class BlockTensor(Tensor):
 
     blocks: Tensor
     block_type: BlockType
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # results are plain
 
     @staticmethod
     def __new__(cls, blocks: Tensor, block_type: BlockType) -> BlockTensor:
-        shape = *blocks.shape[:-1], blocks.shape[-1] // block_type.size * block_type.length  # bytes to numbers
-        made: BlockTensor = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32, device=blocks.device)
+        # bytes to numbers
+        shape = *blocks.shape[:-1], blocks.shape[-1] // block_type.size * block_type.length
+        made = cls.of_shape(shape, blocks.device)
         made.blocks, made.block_type = blocks, block_type
         return made
 
-    def detach(self) -> BlockTensor:
-        """Return a tensor of the same blocks.
-
-        nn.Parameter calls it for each weight. A call that torch dispatches would import torch's distributed tensors,
-        which takes half a second.
-        """
+    def copy(self) -> BlockTensor:
         return BlockTensor(self.blocks, self.block_type)
 
+    @property
+    def narrowest(self) -> str:
+        return self.block_type.format
+
+    def kept(self, format: str) -> QuantizedMatrix | None:
+        return self.matrix() if self.block_type.exact and self.block_type.format == format else None
+
     def moved(self, read: Callable[[Tensor], Tensor]) -> BlockTensor:
-        """Return the tensor after `read`, which moves whole rows and changes nothing in them."""
         return BlockTensor(read(self.blocks), self.block_type)
+
+    def matrices(self) -> Sequence[Tensor]:
+        return [BlockTensor(blocks, self.block_type) for blocks in self.blocks.unbind()]
+
+    def row_slices(self, rows: int) -> Iterator[Tensor]:
+        return (BlockTensor(part, self.block_type).numbers() for part in self.blocks.split(rows))
 
     def matrix(self) -> QuantizedMatrix:
         """Return codes (..., columns), and scales and minima (..., groups)."""
@@ -98,7 +93,6 @@ class BlockTensor(Tensor):
         return QuantizedMatrix(whole([part.codes for part in found]), whole(scales), whole(minima) if minima else None)
 
     def numbers(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the tensor dequantized."""
         out, begin = torch.empty(self.numel() // self.block_type.length, self.block_type.length, dtype=dtype), 0
         if self._decode_natively(out):
             return out.view(self.shape)
@@ -126,24 +120,3 @@ class BlockTensor(Tensor):
     def _pieces(self) -> Iterator[Tensor]:
         """Yield all blocks, some at a time: (count, size)."""
         return iter(self.blocks.reshape(-1, self.block_type.size).split(max(1, BYTES // self.block_type.size)))
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is torch.ops.aten.detach.default:  # detach must not decode: nn.Parameter calls it
-            return cls(args[0].blocks, args[0].block_type)
-        # every other operation reads numbers and gives a plain tensor
-        args, kwargs = tree_map_only(cls, cls.numbers, (args, kwargs or {}))
-        return func(*args, **kwargs)
-
-
-def row_slices(weight: Tensor, rows: int) -> Iterator[Tensor]:
-    """Yield so many rows of a matrix at a time, in float32."""
-    for part in (weight.blocks if isinstance(weight, BlockTensor) else weight).split(rows):
-        yield BlockTensor(part, weight.block_type).numbers() if isinstance(weight, BlockTensor) else part.float()
-
-
-def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return `x.to(dtype)`; a tensor in blocks is decoded straight to it."""
-    return x.numbers(dtype) if isinstance(x, BlockTensor) else x.to(dtype)

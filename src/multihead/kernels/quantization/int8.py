@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import PackedWeight, QuantizationFormat, check_finite
-from .block_tensor import QuantizedMatrix
+from .coded_tensor import QuantizedMatrix
 from .panels import PANEL, from_panels, to_panels
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import PackedWeight, QuantizationFormat, check_finite, dequantize_groups
-from .block_tensor import QuantizedMatrix
+from .coded_tensor import QuantizedMatrix
 from .panels import (
     GROUP,
     from_panels,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import QuantizationFormat
-from .block_tensor import QuantizedMatrix
+from .coded_tensor import QuantizedMatrix
 
 
 def dequantized_linear(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import QuantizationFormat, check_finite
-from .block_tensor import QuantizedMatrix
+from .coded_tensor import QuantizedMatrix
 
 BLOCK = 64  # weights that share a scale
 SLICE = 2**14  # blocks that are coded or decoded at once

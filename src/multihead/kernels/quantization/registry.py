@@ -20,7 +20,7 @@ FORMATS: Mapping[str, str] = {  # name -> module and class
     "int4": "int4.Int4",
     "nf4": "nf4.NF4",
 }
-FILE_FORMAT = "file"  # in place of a format's name: the narrowest that holds the codes of a GGUF file
+FILE_FORMAT = "file"  # in place of a format's name: the narrowest that holds the codes of a file
 TRAINING: Mapping[str, str] = {"load_in_8bit": "int8", "load_in_4bit": "nf4"}  # option of `from_pretrained` -> format
 
 
@@ -88,9 +88,10 @@ PRECISIONS: Mapping[str, Precision] = {
         Precision(
             "gguf", FILE_FORMAT, FILE_FORMAT, None, "int8",
             (
-                "a quantized GGUF file's own: see [below](#gguf-files)", "8 bits, a scale for each 32",
+                "a quantized file's own: see [below](#gguf-files)", "8 bits, a scale for each 32",
                 "that of the file",
             ),
+            ("file",),
         ),
     )
 }  # fmt: skip

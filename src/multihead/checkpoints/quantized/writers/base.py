@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ....errors import UnsupportedConfig, UnsupportedOption
-from ..format import StoredCodes
+from ..stored_codes import StoredCodes
 from .integers import IntegerGrid
 from .registry import WRITTEN
 

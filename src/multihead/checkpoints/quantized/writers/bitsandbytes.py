@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....kernels.quantization.nf4 import NF4, VALUES
-from ..format import StoredCodes
+from ..stored_codes import StoredCodes, plain
 from .base import WrittenFormat
 
 BLOCK = 64
@@ -28,12 +28,12 @@ class Nf4(WrittenFormat):
         codes = torch.stack([matrix.codes >> 4, matrix.codes & 15], 1).view(-1, BLOCK)  # (blocks, 64)
         assert matrix.scales is not None
         shape = tuple(weight.shape)
-        return StoredCodes(codes, matrix.scales, size=BLOCK, bits=4, table=torch.tensor(VALUES), form=shape)
+        return StoredCodes(plain(codes), matrix.scales, size=BLOCK, bits=4, table=torch.tensor(VALUES), form=shape)
 
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:
         assert codes.form is not None
         assert codes.table is not None
-        flat = codes.codes.flatten()[: codes.form[0] * codes.form[1]]
+        flat = codes.codes.whole.flatten()[: codes.form[0] * codes.form[1]]
         pairs = F.pad(flat, (0, len(flat) % 2)).view(-1, 2)
         state = {
             "quant_type": "nf4",

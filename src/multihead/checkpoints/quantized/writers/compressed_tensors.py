@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..format import StoredCodes
 from ..packing import pack
+from ..stored_codes import StoredCodes
 from .base import FormatOptions, WrittenFormat
 from .integers import IntegerGrid
 
@@ -36,7 +36,7 @@ class Integers(WrittenFormat):
         assert codes.zeros is not None
         bits = codes.bits
         found = {
-            "weight_packed": pack(codes.codes, bits, 1),
+            "weight_packed": pack(codes.codes.whole, bits, 1),
             "weight_scale": codes.scales.contiguous(),
             "weight_shape": torch.tensor(codes.codes.shape, dtype=torch.int64),
         }
@@ -89,7 +89,7 @@ class W8A8(Integers):
 
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:
         return {
-            "weight": (codes.codes.to(torch.int16) - 128).to(torch.int8),
+            "weight": (codes.codes.whole.to(torch.int16) - 128).to(torch.int8),
             "weight_scale": codes.scales.contiguous(),
         }
 

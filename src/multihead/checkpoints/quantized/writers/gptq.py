@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..format import StoredCodes
 from ..packing import pack
+from ..stored_codes import StoredCodes
 from .base import FormatOptions, WrittenFormat
 from .integers import IntegerGrid
 
@@ -41,7 +41,7 @@ class GptqLayout(WrittenFormat):
         inputs = codes.codes.shape[1]
         index = torch.arange(inputs) // codes.size if codes.index is None else codes.index
         return {
-            "qweight": pack(codes.codes.T, codes.bits, 0),
+            "qweight": pack(codes.codes.whole.T, codes.bits, 0),
             "qzeros": pack(codes.zeros.T - 1, codes.bits, 1),
             "scales": codes.scales.T.contiguous(),
             "g_idx": index.to(torch.int32),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....errors import InvalidInput
-from ..format import StoredCodes
+from ..stored_codes import StoredCodes, plain
 
 SHRINKS = tuple(1 - 0.02 * step for step in range(16))  # parts of the largest magnitude that may bound a group
 SLICE = 2**22  # weights that are rounded at once
@@ -102,5 +102,10 @@ class IntegerGrid:
         """Return codes (outputs, inputs) with scales and zeros (outputs, groups), as files hold them."""
         size = self.size(codes.shape[1])
         return StoredCodes(
-            codes.to(torch.uint8), scales.to(self.dtype), zeros.to(torch.int16), size=size, index=index, bits=self.bits
+            plain(codes.to(torch.uint8)),
+            scales.to(self.dtype),
+            zeros.to(torch.int16),
+            size=size,
+            index=index,
+            bits=self.bits,
         )
