@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .compat.finders import install as _install_finders
+from .modeling.reference_names import register as _register_names
 
 if TYPE_CHECKING:
     from .adapters.config import LoraConfig
@@ -144,6 +145,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 _install_finders()
+_register_names(lambda: import_module(".compat.part_tree", __name__))
 
 
 def __getattr__(name: str) -> Any:

@@ -121,7 +121,7 @@ def test_the_scores_of_eagle_3_are_those_of_the_paper(model, tmp_path, normed):
         memory = BatchCache.of(head.memories(), 1)
         got = head.read(tokens[1:], SequenceLayout.packed((6,)), memory, features=head.project(fused[:-1]))
         torch.testing.assert_close(got, after, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(head.score(got), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(head.score_states(got), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_scores_of_eagle_are_those_of_the_paper(model, tmp_path):
@@ -135,7 +135,7 @@ def test_the_scores_of_eagle_are_those_of_the_paper(model, tmp_path):
         memory = BatchCache.of(head.memories(), 1)
         got = head.read(tokens[1:], SequenceLayout.packed((6,)), memory, features=states[:-1])
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(head.score(got), model.score(expected))
+    torch.testing.assert_close(head.score_states(got), model.score_states(expected))
 
 
 FILES = {

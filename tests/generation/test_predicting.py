@@ -64,7 +64,7 @@ def test_predictors_score_as_the_references(name, count, tmp_path):
     for depth, head in enumerate(own_heads(model)):
         memory = BatchCache.of(head.memories(), 1)
         states = head.read(tokens, SequenceLayout.packed((7,)), memory, features=states)
-        torch.testing.assert_close(head.score(states[-1:]), expected[:, depth], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(head.score_states(states[-1:]), expected[:, depth], atol=1e-5, rtol=1e-5)
         tokens = torch.cat([tokens[1:], drafted[0, depth : depth + 1]])
 
 

@@ -8,7 +8,7 @@ on both sides. A key that starts with `/` is outside the backbone's prefix. A ro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -118,7 +118,7 @@ class KeyMap:
             CheckpointMismatch: a parameter has no tensor, a tensor no parameter, a shape differs, or a tensor holds no
                 floating-point numbers; all are listed.
         """
-        stored = self._split_parts(stored)
+        stored = self.split_parts(stored)
         names = self.current_names(stored)
         prefix = self._prefix(names)
         missing, misshapen, used, aliases = [], {}, set(), dict(self.aliases)
@@ -194,7 +194,7 @@ class KeyMap:
 
     def fill_some(self, owners: Iterable[ParameterOwner], stored: Mapping[str, Tensor]) -> None:
         """Give some parameters the numbers of tensors that `export_some` returned, in the parameters' precision."""
-        stored = self._split_parts(stored)
+        stored = self.split_parts(stored)
         names = self.current_names(stored)
         for path, owner, leaf, parameter in owners:
             where = self.locate(path, self.prefix)
@@ -245,7 +245,7 @@ class KeyMap:
 
     def current_names(self, stored: Iterable[str]) -> dict[str, str]:
         """Return the current name of each stored tensor -> its name in the file."""
-        return {self._current_name(name): name for name in stored}
+        return {self.current_name(name): name for name in stored}
 
     def locations(self, module: nn.Module, stored: Iterable[str]) -> dict[str, StoredLocation]:
         """Return our path of each parameter with a row -> its location in a checkpoint with these names."""
@@ -253,19 +253,20 @@ class KeyMap:
         found = {path: self.locate(path, prefix) for path, _, _, _ in parameter_owners(module)}
         return {path: StoredLocation(*where) for path, where in found.items() if where is not None}
 
-    def _current_name(self, name: str) -> str:
+    def current_name(self, name: str) -> str:
+        """Return the name that this table has for a tensor, which may have an older one."""
         for pattern, replacement in self.renamed:
             name = re.sub(pattern, replacement, name)
         return name
 
-    def _split_parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def split_parts(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the stored tensors, fused ones as views of their parts."""
         fused = [*self.split_fused, *self._stacks_of_experts()]
         if not any(re.search(pattern, name) for name in stored for pattern, _ in fused):
             return stored
         out: dict[str, Tensor] = {}
         for name, tensor in stored.items():
-            names = next(([re.sub(p, new, name) for new in to] for p, to in fused if re.search(p, name)), [name])
+            names = _names_of_parts(name, fused) or [name]
             stacked = "#" in names[0]
             if tensor.ndim <= stacked or tensor.shape[stacked] < len(names):
                 names, stacked = [name], False  # reported under its own name
@@ -273,6 +274,10 @@ class KeyMap:
                 own = [each.replace("#", str(number)) for each in names] if stacked else names
                 out.update(zip(own, chunks(one, len(own)) if len(own) > 1 else [one], strict=True))
         return out
+
+    def names_of_parts(self, name: str) -> list[str]:
+        """Return the names of what a fused tensor concatenates, with `#` for the number of each in a stack."""
+        return _names_of_parts(name, [*self.split_fused, *self._stacks_of_experts()])
 
     def _stacks_of_experts(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return pairs as in `split_fused` for stacks of experts that this table has one by one."""
@@ -327,6 +332,10 @@ def chunks(x: Tensor, count: int) -> list[Tensor]:
     """Return so many equal parts of a tensor's rows, in a file's codes where it is."""
     rows = -(-x.shape[0] // count)
     return [move_rows(x, itemgetter(slice(begin, begin + rows))) for begin in range(0, x.shape[0], rows)]
+
+
+def _names_of_parts(name: str, fused: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
+    return next(([re.sub(p, new, name) for new in to] for p, to in fused if re.search(p, name)), [])
 
 
 def stored_kind(owner: nn.Module, leaf: str, dtype: torch.dtype) -> torch.dtype:

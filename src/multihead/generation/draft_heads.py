@@ -119,9 +119,9 @@ class DraftHead(nn.Module):
         context = ForwardContext(memory.places(runs, ids.device), runs, ids=ids, cache=memory, attend=self.owner.attend)
         return self.predictor(words, given, context).to(words.dtype if features is None else features.dtype)
 
-    def score(self, states: Tensor) -> Tensor:
+    def score_states(self, states: Tensor) -> Tensor:
         """Return logits (rows, vocabulary) of states (rows, width)."""
-        return self.owner.score(states)
+        return self.owner.score_states(states)
 
 
 class EagleHead(DraftHead):
@@ -161,9 +161,9 @@ class EagleHead(DraftHead):
     def embed(self, ids: Tensor) -> Tensor:
         return super().embed(ids) if self.words is None else self.words(ids)
 
-    def score(self, states: Tensor) -> Tensor:
+    def score_states(self, states: Tensor) -> Tensor:
         if not isinstance(self.predictor, FusedStatePredictor):
-            return self.owner.score(states)
+            return self.owner.score_states(states)
         return self.predictor.score(states.to(self.weight.dtype), self.owner.vocabulary)
 
 

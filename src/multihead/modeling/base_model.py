@@ -330,7 +330,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             return states
         return states.new_zeros(len(ids), states.shape[1]).index_copy(0, selected.rows, states)
 
-    def score(self, states: Tensor) -> Tensor:
+    def score_states(self, states: Tensor) -> Tensor:
         """Return logits (rows, vocabulary) of the next token, from last hidden states (rows, width)."""
         if type(self.head) is LanguageModel and self.head.packed is not None and not is_hooked(self.head):
             return self.head.exact(states)
@@ -365,7 +365,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         scores: Any = None
         if at is not None:
             rows = torch.tensor(at, dtype=torch.long, device=hidden.device)
-            scores = self.score(hidden[rows]) if len(at) else None
+            scores = self.score_states(hidden[rows]) if len(at) else None
         elif self.head is not None:
             scores = self.head(hidden, context)
         return PackedOutput(hidden, scores, self.backbone.output_runs(context))

@@ -12,6 +12,7 @@ from ..heads.heads import LanguageModel
 from ..nn.stack import set_gradient_checkpointing
 from ..runtime.prepare import products
 from .program_methods import ProgramMethods
+from .reference_names import reference_names
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -25,6 +26,7 @@ class ModelMethodsMixin(ProgramMethods):
     config: Config
     head_suffix: ClassVar[str]
     prepared: str | None
+    not_in_checkpoint: ClassVar[bool] = False
 
     @property
     def own_parts(self) -> tuple[str, ...]:
@@ -35,11 +37,48 @@ class ModelMethodsMixin(ProgramMethods):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            parts = ", ".join(part for part, module in self.__dict__.get("_modules", {}).items() if module is not None)
+            own = self.__dict__.get("_modules", {})
+            names = None if name.startswith("_") else self._reference_names()
+            if names is not None and name in names.top_names(self):
+                return names.find_part(self, name)
+            parts = ", ".join(part for part, module in own.items() if module is not None)
+            others = "" if names is None else f" By the reference's names they are {', '.join(names.top_names(self))}."
             raise UnknownPart(
                 f"{type(self).__name__} has no {name!r}. Its parts are {parts}: every family has the same names "
-                "here, and the family's own names in files alone; print(model) shows all of them."
+                f"here; print(model) shows all of them.{others}"
             ) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (nn.Module, nn.Parameter)) and name not in self._modules:
+            names = self._reference_names()
+            if names is not None and name in names.top_names(self):
+                names.set_part(self, name, value)
+                return
+        super().__setattr__(name, value)
+
+    def _reference_names(self) -> Any:
+        """Return the module of the reference's names; None for a model without a key map, or one that is not built."""
+        return reference_names() if "body_keys" in self.__dict__ else None
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """Return a part by its path, ours or the reference's. Raises AttributeError without one."""
+        try:
+            return super().get_submodule(target)
+        except AttributeError:
+            found = None if (names := self._reference_names()) is None else names.find_module(self, target)
+            if found is None:
+                raise
+            return found
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """Return a parameter by its path, ours or the reference's. Raises AttributeError without one."""
+        try:
+            return super().get_parameter(target)
+        except AttributeError:
+            found = None if (names := self._reference_names()) is None else names.find_tensor(self, target)
+            if found is None:
+                raise
+            return found
 
     @property
     def head_type(self) -> HeadType:

@@ -74,14 +74,13 @@ def _may_be_untied(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
     return unread or any(where[path].keys[0] not in names for path in tables)
 
 
-def _aliases(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
+def same_parameters(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield (path of a parameter in `other`, path of the same parameter in `model`)."""
     own = {id(parameter): path for path, _, _, parameter in parameter_owners(model)}
+    named = dict(model.named_parameters(remove_duplicate=False))
     for path, _, _, _ in parameter_owners(other):
-        try:
-            yield path, own[id(model.get_parameter(path))]
-        except AttributeError:
-            continue
+        if path in named:
+            yield path, own[id(named[path])]
 
 
 def _conflicting(
@@ -90,7 +89,7 @@ def _conflicting(
     """Yield names of stored tensors that `loosest` reads and `model` wrongly takes for copies of others."""
     names = model.keys.current_names(stored)
     here, there = model.keys.locations(model, stored), loosest.keys.locations(loosest, stored)
-    for path, own in _aliases(model, loosest):
+    for path, own in same_parameters(model, loosest):
         one, other = there.get(path), here.get(own)
         if one is None or other is None or one.keys == other.keys:
             continue
@@ -110,7 +109,7 @@ def _fallback_names(
     absent = {path for path, where in own.items() if where.keys[0] not in names}
     for variant in variants if absent else ():
         places: Mapping[str, StoredLocation] = variant.keys.locations(variant, stored)
-        pairs = [(ours, theirs) for theirs, ours in _aliases(model, variant)] + list(_aliases(variant, model))
+        pairs = [pair[::-1] for pair in same_parameters(model, variant)] + list(same_parameters(variant, model))
         for ours, theirs in pairs:
             if ours in absent and theirs in places and places[theirs].keys[0] in names:
                 yield ours, places[theirs].keys[0]

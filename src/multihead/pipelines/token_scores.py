@@ -73,7 +73,7 @@ class TokenScorer(ForwardPipeline):
         found = torch.empty(len(tokens))
         for begin in range(0, len(distinct), HEAD_ROWS):
             part = torch.tensor(distinct[begin : begin + HEAD_ROWS], device=hidden.device)
-            scores = self.model.score(hidden[part]).float().log_softmax(-1).cpu()  # (rows, vocabulary)
+            scores = self.model.score_states(hidden[part]).float().log_softmax(-1).cpu()  # (rows, vocabulary)
             own = ((wanted >= begin) & (wanted < begin + HEAD_ROWS)).nonzero()[:, 0]
             found[own] = scores[wanted[own] - begin, torch.tensor(tokens)[own]]
         return found

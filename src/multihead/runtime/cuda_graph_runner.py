@@ -188,7 +188,7 @@ class CudaGraphRunner(EagerRunner):
 
     def _compute(self, inputs: GraphStaticCache) -> tuple[Tensor, Tensor, Tensor]:
         states = self.model.read(inputs.ids, inputs.runs, inputs)  # (rows, width)
-        logits = self.model.score(states).float()  # (rows, vocabulary)
+        logits = self.model.score_states(states).float()  # (rows, vocabulary)
         argmax = argmax_tokens(logits)  # (rows,)
         inputs.advance_tokens(argmax.clamp(min=0))  # no token follows a negative answer; the step's output reports that
         return states, logits, argmax

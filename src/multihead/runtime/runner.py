@@ -46,7 +46,7 @@ class DecoderModel(Protocol):
     ) -> Tensor:
         """Run ids (tokens,) through the layers: hidden states (tokens, width). `capture` collects what it asks for."""
 
-    def score(self, states: Tensor) -> Tensor:
+    def score_states(self, states: Tensor) -> Tensor:
         """Return logits (rows, vocabulary) of hidden states (rows, width)."""
 
 
@@ -168,7 +168,7 @@ class EagerRunner:
             # (rows, width); the head is a large product, so it reads requested rows alone
             selected = states if len(rows) == len(ids) else states[torch.tensor(rows, device=ids.device)]
             # float32, since sampling sums up small probabilities
-            return StepOutput(states, self.model.score(selected).float())
+            return StepOutput(states, self.model.score_states(selected).float())
 
     def _at_masks(self, batch: ForwardBatch, masked: MaskedNext) -> StepOutput:
         """Read each text with a mask behind it, and score the masks."""
@@ -184,7 +184,7 @@ class EagerRunner:
                 states = states[torch.tensor(ends, device=device)]  # (sequences, width)
             for sequence in batch.sequences:
                 sequence.crop(masked.kept(sequence.length))
-            return StepOutput(states, self.model.score(states).float())
+            return StepOutput(states, self.model.score_states(states).float())
 
 
 def reserve_blocks(sequences: Sequence[CachedSequence], steps: int) -> int:

@@ -247,7 +247,7 @@ class SparseEncoder(TextEncoder, Prompts):
     def _weights(self, hidden: Tensor, runs: SequenceLayout) -> Sequence[Tensor]:
         """Return the weights (vocabulary,) of each text of a batch, zeros for a text without tokens."""
         return [
-            self.pooling(self.model.score(rows)) if len(rows) else hidden.new_zeros(self.pooling.width)
+            self.pooling(self.model.score_states(rows)) if len(rows) else hidden.new_zeros(self.pooling.width)
             for rows in hidden.split(runs.lengths)
         ]
 

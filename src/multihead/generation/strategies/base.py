@@ -275,7 +275,7 @@ class GenerationJob:
         layers = [torch.cat([states[-wanted:] for states in each]) for each in zip(*map(not_none, hidden), strict=True)]
         chosen = early_layers(self.config.dola_layers, len(layers) - 1, self.tied)
         with torch.inference_mode():
-            return contrast_layers(scores, [model.score(layers[i]).float() for i in chosen])
+            return contrast_layers(scores, [model.score_states(layers[i]).float() for i in chosen])
 
     def process_logits(self, histories: Sequence[Sequence[int]], scores: Tensor) -> Tensor:
         """Return scores (sequences, vocabulary) after all logits processors. `histories`: tokens of each sequence."""

@@ -1,0 +1,231 @@
+"""Parts of a model by the reference's names: a tree of modules over the model's own.
+
+A part whose parameters are those of one of our modules in our layout is that module. Every other one is a `Part`, which
+holds inner parts and reaches the model's modules: what is assigned, hooked or moved there happens to them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import UnknownPart, UnsupportedOption
+from ..kernels.ops import linear
+from .assigned_parts import join_outputs
+from .stored_tensors import StoredTensor, shown
+from .tensors import Conv1D
+
+HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+         "register_full_backward_pre_hook")  # fmt: skip
+
+
+@dataclass(eq=False)
+class PartInfo:
+    """What a part stands for.
+
+    Args:
+        path: the reference's. model: that it is a part of.
+        own: our module that computes the same; None where none does. cover: our modules inside of the part, each whole.
+        tensors: the reference's leaf name -> the tensor in its layout. shown: those that were asked for.
+        replace: puts a program's module in the place of an inner part.
+    """
+
+    path: str
+    model: weakref.ref[nn.Module]
+    own: nn.Module | None
+    cover: tuple[nn.Module, ...]
+    tensors: Mapping[str, StoredTensor]
+    replace: Callable[[PartInfo, nn.Module | None, Any, str], None]
+    shown: dict[str, nn.Parameter] = field(default_factory=dict)
+
+
+class Part(nn.Module):
+    """A part of a model under the reference's name.
+
+    Args:
+        inner: parts by name: other parts, or modules of the model.
+    """
+
+    part_info: PartInfo
+
+    def __init__(self, info: PartInfo, inner: Mapping[str, nn.Module], training: bool) -> None:
+        nn.Module.__init__(self)
+        self.__dict__["part_info"] = info
+        self.__dict__["training"] = training
+        self._modules.update(inner)
+        for leaf, tensor in info.tensors.items():
+            self._parameters.update(own_parameters(leaf, tensor))
+
+    def __getattr__(self, name: str) -> Any:
+        info: PartInfo | None = self.__dict__.get("part_info")
+        if info is not None and name in info.tensors:
+            if name not in info.shown:
+                info.shown[name] = shown(info.tensors[name])
+            return info.shown[name]
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if info is None or info.own is None or name.startswith("__"):
+                path = type(self).__name__ if info is None else info.path
+                raise UnknownPart(f"{path} has no {name!r}: it has {self._contents()}.") from None
+            return getattr(info.own, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        info: PartInfo | None = self.__dict__.get("part_info")
+        if info is None or name == "training":
+            super().__setattr__(name, value)
+        elif name in info.tensors:
+            self._set_tensor(info, name, value)
+        elif name in self._modules:
+            info.replace(info, self._modules[name], value, f"{info.path}.{name}".lstrip("."))
+            self._modules[name] = value
+        elif isinstance(value, (nn.Module, nn.Parameter)):
+            raise UnsupportedOption(
+                f"{info.path}.{name} is no part of the model, so that no pass would use it. Its parts are "
+                f"{self._contents()}."
+            )
+        elif info.own is not None and hasattr(info.own, name):
+            setattr(info.own, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _set_tensor(self, info: PartInfo, name: str, value: Any) -> None:
+        """Give a tensor other numbers; a parameter of our layout takes the place of the model's own."""
+        if not isinstance(value, Tensor):
+            raise UnsupportedOption(f"{info.path}.{name} is a tensor of the model; it cannot be {value!r:.60}.")
+        tensor = info.tensors[name]
+        piece = tensor.pieces[0]
+        if len(tensor.pieces) == 1 and piece.is_plain and isinstance(value, nn.Parameter):
+            piece.owner._parameters[piece.leaf] = value
+            self._parameters[name] = info.shown[name] = value
+        elif value is not info.shown.get(name):
+            tensor.write(value)
+
+    def _contents(self) -> str:
+        return ", ".join((*self._modules, *self.part_info.tensors)) or "no parts"
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self._modules[str(number)]
+        except KeyError:
+            raise UnknownPart(f"{self.part_info.path} has no {number!r}: it has {self._contents()}.") from None
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """Call our module that computes the same, with its own arguments. Raises UnsupportedOption where none does."""
+        return self.own_module("be called")(*args, **options)
+
+    def own_module(self, what: str) -> nn.Module:
+        """Return our module that computes the same. Raises UnsupportedOption, which says `what` needs it."""
+        if self.part_info.own is None:
+            raise UnsupportedOption(
+                f"{self.part_info.path} cannot {what}: no module here computes just what the reference's does. Its "
+                f"inner parts can: {self._contents()}."
+            )
+        return self.part_info.own
+
+    def train(self, mode: bool = True) -> Part:
+        """Set the mode of our modules inside of the part."""
+        for module in self.part_info.cover:
+            module.train(mode)
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Part:
+        for module in self.part_info.cover:
+            module._apply(fn)
+        return self
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{leaf}: {list(x.read().shape)}" for leaf, x in self.part_info.tensors.items())
+
+
+def own_modules(module: nn.Module, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a module and all inside of it, each once, with paths of our names."""
+    seen = set() if seen is None else seen
+    if id(module) not in seen:
+        seen.add(id(module))
+        yield path, module
+        for name, child in module._modules.items():
+            if child is not None:
+                yield from own_modules(child, f"{path}.{name}" if path else name, seen)
+
+
+def own_parameters(leaf: str, tensor: StoredTensor) -> dict[str, nn.Parameter]:
+    """Return the parameters of a stored tensor by names: its own, or with our names where it has several."""
+    if len(tensor.pieces) == 1:
+        return {leaf: tensor.pieces[0].parameter}
+    parts = [piece.path.split(".") for piece in tensor.pieces]
+    size = next(n for n in range(1, 99) if len({tuple(part[-n:]) for part in parts}) == len(parts))
+    return {".".join(p[-size:]): piece.parameter for p, piece in zip(parts, tensor.pieces, strict=True)}
+
+
+def _hook_method(name: str) -> Callable[..., Any]:
+    def register(self: Part, *args: Any, **options: Any) -> Any:
+        return getattr(self.own_module("have hooks"), name)(*args, **options)
+
+    register.__name__, register.__doc__ = name, f"Call `{name}` of our module. Raises UnsupportedOption without one."
+    return register
+
+
+for _name in HOOKS:
+    setattr(Part, _name, _hook_method(_name))
+
+
+class PartList(Part, nn.ModuleList):
+    """A list of parts."""
+
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return nn.ModuleList(list(self._modules.values())[place])
+        return nn.ModuleList.__getitem__(self, place)
+
+    __len__ = nn.ModuleList.__len__
+    __iter__: Callable[..., Iterator[Any]] = nn.ModuleList.__iter__
+
+
+class LinearPart(Part, nn.Linear):
+    """A linear layer of the reference that is no module of its own here: a tied one, or one of several of ours."""
+
+    @property
+    def out_features(self) -> int:  # type: ignore[override]
+        return int(self.weight.shape[0])
+
+    @property
+    def in_features(self) -> int:  # type: ignore[override]
+        return int(self.weight.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs), in the reference's order."""
+        return _outputs(self, x)
+
+    extra_repr = Part.extra_repr
+
+
+class Conv1DPart(Part, Conv1D):
+    """A linear layer whose weight is (inputs, outputs) in the reference."""
+
+    @property
+    def nf(self) -> int:  # type: ignore[override]
+        return int(self.weight.shape[1])
+
+    @property
+    def nx(self) -> int:  # type: ignore[override]
+        return int(self.weight.shape[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs), in the reference's order."""
+        return _outputs(self, x)
+
+    extra_repr = Part.extra_repr
+
+
+def _outputs(part: Part, x: Tensor) -> Tensor:
+    """Return the outputs of a linear part."""
+    pieces = part.part_info.tensors["weight"].pieces
+    if all(piece.index is None and isinstance(piece.owner, nn.Linear) for piece in pieces):
+        return join_outputs([piece.source for piece in pieces], [piece.owner(x) for piece in pieces])
+    weight: Tensor = part.weight
+    return linear(x, weight if isinstance(part, LinearPart) else weight.T, getattr(part, "bias", None))
