@@ -1,5 +1,7 @@
 """A model hub on the loopback interface: what huggingface_hub asks of the real one, and no more.
 
+Uploads are by the protocol for large files of before Xet: a test sets `huggingface_hub.constants.HF_HUB_DISABLE_XET`.
+
 with HubServer() as hub:
     hub.add("org/name", {"config.json": "{}", "model.safetensors": b"..."})
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
@@ -7,6 +9,7 @@ with HubServer() as hub:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -25,6 +28,14 @@ API = re.compile(
     r"/api/models/(?P<repo>[^/]+(/[^/]+)?)(/(?P<what>revision|tree)/(?P<revision>[^/]+)(/(?P<path>.*))?)?$"
 )
 FILE = re.compile(r"/(?P<repo>[^/]+(/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
+REPO = r"(?P<repo>[^/]+/[^/]+)"
+CREATE = re.compile(r"/api/repos/create$")
+CARD = re.compile(r"/api/validate-yaml$")
+BRANCH = re.compile(rf"/api/models/{REPO}/branch/(?P<branch>.+)$")
+SORT = re.compile(rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)$")
+COMMIT = re.compile(rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)$")
+BATCH = re.compile(rf"/{REPO}\.git/info/lfs/objects/batch$")
+STORE = re.compile(r"/lfs/(?P<oid>[0-9a-f]{64})$")
 
 
 @dataclass
@@ -35,6 +46,8 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
     gated: bool = False
     token: str | None = None  # who may see a private repository, or read a gated one
+    private: bool = False  # as `create_repo` asked
+    messages: list[str] = field(default_factory=list)  # of the commits that were uploaded
 
     def commit(self, revision: str) -> str | None:
         return revision if revision in self.commits else self.branches.get(revision)
@@ -55,6 +68,8 @@ class HubServer:
         spoilt: paths of files -> other bytes that are given for them. tags: paths -> another ETag.
         plain: no hashes are listed. packed: gzip that is given for every listing.
         pause: seconds before each byte.
+        writers: tokens -> the names of their owners, who may make repositories and write them.
+        objects: large files that were uploaded, by their sha256.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -68,6 +83,8 @@ class HubServer:
         self.plain = False
         self.packed: bytes | None = None
         self.pause = 0.0
+        self.writers: dict[str, str] = {}
+        self.objects: dict[str, bytes] = {}
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.http.hub = self  # type: ignore[attr-defined]
         self.http.daemon_threads = True
@@ -133,6 +150,98 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: the tests read `requests`."""
+
+    def do_POST(self) -> None:
+        self.hub = self.server.hub  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        url = urlsplit(self.path)
+        self.hub.requests.append(f"{self.command} {unquote(url.path)}")
+        if self.hub.down is not None:
+            return self.say(self.hub.down, b"down")
+        if self.command == "PUT" and (found := STORE.match(url.path)):
+            self.hub.objects[found["oid"]] = body
+            return self.say(200, b"")
+        owner = self.hub.writers.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        answers = (
+            (CREATE, self.create), (CARD, self.check_card), (BRANCH, self.branch), (SORT, self.sort),
+            (COMMIT, self.commit), (BATCH, self.batch),
+        )  # fmt: skip
+        for pattern, answer in answers:
+            if found := pattern.match(url.path):
+                parts = {name: unquote(text) for name, text in found.groupdict().items()}
+                if owner is None:
+                    return self.refuse(401, "", "Invalid username or password.")
+                if "repo" in parts and parts["repo"].partition("/")[0] != owner:
+                    return self.refuse(403, "", "You don't have the rights")
+                if "repo" in parts and parts["repo"] not in self.hub.repositories:
+                    return self.refuse(404, "RepoNotFound", "Repository not found")
+                return answer(parts, body, owner)
+        return self.refuse(404, "EntryNotFound", "no such page")
+
+    do_PUT = do_POST
+
+    def create(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        asked = json.loads(body)
+        organization, name = asked.get("organization") or owner, asked["name"]
+        if organization != owner:
+            return self.refuse(403, "", f"You don't have the rights to create a model under {organization}")
+        repo = f"{organization}/{name}"
+        url = json.dumps({"url": f"{self.hub.endpoint}/{repo}"}).encode()
+        if repo in self.hub.repositories:
+            return self.say(409, url)
+        self.hub.add(repo, {})
+        self.hub.repositories[repo].private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        return self.say(200, url)
+
+    def check_card(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        """Refuse a card whose front matter has no library, as the hub refuses what it cannot read."""
+        good = "library_name" in json.loads(body)["content"]
+        found = {"errors": [] if good else [{"message": "no library_name"}], "warnings": []}
+        self.say(200 if good else 400, json.dumps(found).encode())
+
+    def branch(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        known = self.hub.repositories[parts["repo"]]
+        if parts["branch"] in known.branches:
+            return self.refuse(409, "", "Reference already exists")
+        known.branches[parts["branch"]] = known.branches["main"]
+        return self.say(201, b"{}")
+
+    def sort(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        """Say which files are large."""
+        files = [
+            {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
+             "shouldIgnore": False}
+            for file in json.loads(body)["files"]
+        ]  # fmt: skip
+        self.say(200, json.dumps({"files": files}).encode())
+
+    def batch(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        """Say where large files are put."""
+        objects = [
+            {**one, "actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{one['oid']}", "header": {}}}}
+            for one in json.loads(body)["objects"]
+        ]
+        self.say(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+
+    def commit(self, parts: dict[str, str], body: bytes, owner: str) -> None:
+        known, revision = self.hub.repositories[parts["repo"]], parts["revision"]
+        if revision not in known.branches:
+            return self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        files = dict(known.commits[known.branches[revision]])
+        for line in map(json.loads, body.splitlines()):
+            kind, value = line["key"], line["value"]
+            if kind == "header":
+                known.messages.append(value["summary"])
+            elif kind == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif kind == "lfsFile":
+                files[value["path"]] = self.hub.objects[value["oid"]]
+        asked = "create_pr=1" in self.path
+        branch = f"refs/pr/{len(known.branches)}" if asked else revision
+        oid = self.hub.add(parts["repo"], files, revision=branch, gated=known.gated, token=known.token)
+        url = f"{self.hub.endpoint}/{parts['repo']}"
+        answer = {"commitUrl": f"{url}/commit/{oid}", "commitOid": oid, "pullRequestUrl": f"{url}/discussions/1"}
+        return self.say(200, json.dumps(answer).encode())
 
     def known(self, parts: dict[str, str]) -> tuple[Repository, str] | None:
         """The repository and the commit asked for; None once the request is refused."""

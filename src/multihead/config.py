@@ -33,6 +33,7 @@ from .errors import (
     warn,
 )
 from .files import write_text
+from .hub.push import PushToHub, pop_upload, refuse_options
 
 C = TypeVar("C", bound="Config")
 
@@ -92,7 +93,7 @@ IN_CALLS = frozenset(
 
 
 @dataclasses.dataclass(kw_only=True)
-class Config:
+class Config(PushToHub):
     """Base class of every family's config.
 
     Args:
@@ -360,11 +361,21 @@ class Config:
         """Return the text of config.json. Raises InvalidInput for a value that JSON cannot have."""
         return to_json(self.to_dict(), CONFIG_FILE)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json into `folder`, whole or not at all."""
-        path = Path(folder)
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write config.json into `folder`, whole or not at all.
+
+        Args:
+            options: `push_to_hub=True` uploads it, with the options of `push_to_hub` and `repo_id`.
+
+        Raises:
+            UnsupportedOption: another option.
+        """
+        path, upload = Path(folder), pop_upload(options, folder)
+        refuse_options(options, "save_pretrained")
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / CONFIG_FILE, self.to_dict())
+        if upload is not None:
+            self.push_to_hub(**upload)
 
     def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         """Write the entries into a file, whole or not at all."""

@@ -110,8 +110,6 @@ def test_what_programs_ask_a_model(decoder):
     decoder.set_attn_implementation("eager")
     torch.testing.assert_close(decoder(IDS).logits, before)
     decoder.set_attn_implementation("sdpa")
-    with pytest.raises(multihead.MultiheadError, match="upload_folder"):
-        decoder.push_to_hub("me/model")
     assert decoder.config.get_text_config() is decoder.config
 
 

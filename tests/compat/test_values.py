@@ -139,8 +139,8 @@ def test_training_arguments_on_a_command_line():
     (found,) = parser.parse_args_into_dataclasses([*words.split(), "--lr_scheduler_kwargs", '{"num_cycles": 2}'])
     assert (found.output_dir, found.eval_strategy, found.learning_rate) == ("o", "epoch", 1e-3)
     assert found.lr_scheduler_kwargs == {"num_cycles": 2}
-    with pytest.raises(multihead.MultiheadError, match="push_to_hub"):
-        parser.parse_args_into_dataclasses(["--output_dir", "o", "--push_to_hub"])
+    with pytest.raises(multihead.MultiheadError, match="neftune_noise_alpha"):
+        parser.parse_args_into_dataclasses(["--output_dir", "o", "--neftune_noise_alpha", "5"])
 
 
 IDS = torch.tensor([[1, 2, 3, 1, 2], [4, 4, 4, 5, 6]])

@@ -211,7 +211,7 @@ def test_lists_of_special_tokens_replace_each_other_unless_asked_otherwise(both)
 def test_options_that_would_be_ignored_are_refused(both, tmp_path):
     with pytest.raises(UnsupportedOption, match="replace_all"):
         both[0].add_special_tokens({"additional_special_tokens": ["<a>"]}, replace_all=True)
-    for options in ({"filename_prefix": "x"}, {"push_to_hub": True}, {"legacy_format": True}, {"nonsense": 1}):
+    for options in ({"filename_prefix": "x"}, {"legacy_format": True}, {"nonsense": 1}):
         with pytest.raises(UnsupportedOption, match="save_pretrained"):
             both[0].save_pretrained(tmp_path / "no", **options)
     assert not (tmp_path / "no").exists()

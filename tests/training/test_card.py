@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from multihead import __version__
-from multihead.training.reporting.front_matter import front_matter
+from multihead.hub.front_matter import front_matter
 from multihead.training.reporting.model_card import DataSummary, RunSummary, model_card
 
 HISTORY = [

@@ -36,8 +36,8 @@ def test_settings_that_fit_nothing_are_refused(bert, tmp_path):
         made(bert, tmp_path, settings={"save_strategy": "best", "metric_for_best_model": "loss"})
     with pytest.raises(UnsupportedOption, match="train_sampling_strategy"):
         TrainingArguments(tmp_path, group_by_length=True)
-    with pytest.raises(UnsupportedOption, match=r"no 'language'. Did you mean 'languages'"):
-        made(bert, tmp_path).create_model_card(language="en")
+    with pytest.raises(UnsupportedOption, match=r"no 'licence'. Did you mean 'license'"):
+        made(bert, tmp_path).create_model_card(licence="mit")
 
 
 @pytest.mark.parametrize("kind", ["arrow", "pandas"])

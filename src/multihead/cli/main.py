@@ -32,6 +32,8 @@ COMMANDS = {  # command -> its module
     "explain": "explain.command",
     "inspect": "inspect_checkpoint",
     "models": "models",
+    "pull": "pull",
+    "push": "push",
     "quantize": "quantize",
     "run": "run",
     "search": "search.command",

@@ -1,11 +1,9 @@
-"""Decorators for docstrings, and mixins, that classes of programs take from the reference."""
+"""Decorators for docstrings that classes of programs take from the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-from ..errors import MissingName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,13 +42,3 @@ replace_return_docstrings = add_code_sample_docstrings
 def auto_docstring(function: Any = None, **options: Any) -> Any:
     """Return a function or class as it is; with options, a decorator that does."""
     return function if function is not None else lambda inner: inner
-
-
-class PushToHubMixin:
-    """Base of what is uploaded; here nothing is: a folder is uploaded by huggingface_hub."""
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Raise MissingName."""
-        raise MissingName(
-            f"push_to_hub({repo_id!r}): nothing is sent from here. Save it, then use huggingface_hub.upload_folder."
-        )

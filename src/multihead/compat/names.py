@@ -118,6 +118,7 @@ INNER: Mapping[str, str] = {
     "PredictionOutput": ".training.evaluation.loop",
     "TrainOutput": ".training.run",
     "ExportableState": ".training.state",
+    "PushToHubMixin": ".hub.push:PushToHub",
     "CallbackHandler": ".training.callbacks:Callbacks",
     "ModelOutput": ".heads.outputs:Output",
     **rows(
@@ -159,8 +160,7 @@ INNER: Mapping[str, str] = {
     "ACT2FN": ".compat.tensors",
     **rows(
         ".compat.documents",
-        """add_start_docstrings_to_model_forward add_code_sample_docstrings replace_return_docstrings auto_docstring
-        PushToHubMixin""",
+        """add_start_docstrings_to_model_forward add_code_sample_docstrings replace_return_docstrings auto_docstring""",
     ),
     **rows(
         ".compat.loops",

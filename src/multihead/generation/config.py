@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import GENERATION_FILE, accepts, describe, read_json, type_hints, write_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest, read_errors
+from ..hub.push import PushToHub, pop_upload, refuse_options
 from .config_fields import bias_of_runs, checked
 from .logits.constraints import Words, read_constraints
 
@@ -37,7 +38,7 @@ SAMPLING_FIELDS = frozenset("temperature top_k top_p min_p top_h typical_p epsil
 
 
 @dataclass(kw_only=True)
-class GenerationConfig:
+class GenerationConfig(PushToHub):
     """Options of `generate`; None stands for the default in parentheses.
 
     Args:
@@ -328,10 +329,21 @@ class GenerationConfig:
     def to_dict(self) -> dict[str, Any]:
         return self.file_entries
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write generation_config.json into a folder, whole or not at all."""
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write generation_config.json into a folder, whole or not at all.
+
+        Args:
+            options: `push_to_hub=True` uploads it, with the options of `push_to_hub` and `repo_id`.
+
+        Raises:
+            UnsupportedOption: another option.
+        """
+        upload = pop_upload(options, folder)
+        refuse_options(options, "save_pretrained")
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / GENERATION_FILE, self.file_entries)
+        if upload is not None:
+            self.push_to_hub(**upload)
 
 
 def sorted_out(entries: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

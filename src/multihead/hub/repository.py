@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +12,13 @@ from .._version import __version__
 from ..errors import (
     AccessDenied,
     CorruptFile,
-    InvalidInput,
     ModelNotFound,
     MultiheadError,
     NetworkUnavailable,
     UnsafeFile,
     warn,
 )
+from .address import endpoint, is_repository_name
 from .choice import Choice, choose
 from .content import check, published_hash
 from .guard import guarded
@@ -29,9 +27,6 @@ from .request import Request
 from .snapshots import COMMIT, Snapshots, cache_root, names_below, shards
 from .storage import UNUSABLE, cache_unusable
 
-NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_]([\w.-]*\w)?(/[A-Za-z0-9_]([\w.-]*\w)?)?", re.ASCII)
-HOME = "https://huggingface.co"
-
 
 def fetch(repo: str, request: Request) -> Path:
     """Return the cached folder (or GGUF file) of a repository, with all wanted files.
@@ -39,7 +34,7 @@ def fetch(repo: str, request: Request) -> Path:
     Raises:
         ModelNotFound, AccessDenied, NetworkUnavailable, CorruptFile, CacheUnusable: as `resolve` says.
     """
-    if not NAME.fullmatch(repo) or len(repo) > 96:
+    if not is_repository_name(repo):
         raise ModelNotFound(f"{repo!r} is neither a local path nor a name on the hub, which is like org/name.")
     cache = Snapshots(repo, cache_root(request.cache_dir))
     if request.offline:
@@ -56,14 +51,6 @@ def fetch(repo: str, request: Request) -> Path:
             ) from error
         warn(f"{error} Using the copy that is cached: {path}.")
         return path
-
-
-def endpoint() -> str:
-    """Return the hub's address from the environment. Raises InvalidInput if it is no address."""
-    address = (os.environ.get("HF_ENDPOINT") or HOME).rstrip("/")
-    if not re.fullmatch(r"https?://([^/@\s]+@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?(/[\w./~-]*)?", address):
-        raise InvalidInput(f"HF_ENDPOINT={address!r} is no address; it is like {HOME}.")
-    return address
 
 
 def _cached(cache: Snapshots, request: Request) -> Path:

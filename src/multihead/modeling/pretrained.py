@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import Config, is_open
 from ..errors import InvalidInput, MissingHead
+from ..hub.push import pop_upload
 from ..nn.modes import evaluating
 from .base_model import BaseModel
 from .loading import load_model
@@ -39,9 +40,13 @@ class PreTrainedModel(BaseModel):
         """Write config.json and model.safetensors (in shards past `max_shard_size`), as the reference reads them.
 
         A model with adapters writes only these, as the peft library reads them: one into the folder itself, several
-        into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options.
+        into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options; with
+        `push_to_hub=True`, those of `push_to_hub` and `repo_id` (default: the folder's name) too.
         """
+        upload = pop_upload(options, folder)
         save(self, Path(folder), **options)
+        if upload is not None and options.get("is_main_process", True):
+            self.push_to_hub(**upload)
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate sequences of tokens; see `multihead.generation.generate`.

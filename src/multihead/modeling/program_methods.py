@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..errors import UnsupportedOption
+from ..hub.push import PushToHub
 
 
-class ProgramMethods(nn.Module):
+class ProgramMethods(PushToHub, nn.Module):
     """Methods and attributes that programs use beside the forward pass."""
 
     base_model_prefix: ClassVar[str] = "backbone"  # of every family: `getattr(model, model.base_model_prefix)`
@@ -31,7 +32,7 @@ class ProgramMethods(nn.Module):
         return []
 
     def add_model_tags(self, tags: str | Sequence[str]) -> None:
-        """Add tags for a model card of the program's own."""
+        """Add tags for the model card that `push_to_hub` writes."""
         for tag in [tags] if isinstance(tags, str) else tags:
             if tag not in self.model_tags:
                 self.model_tags.append(tag)
@@ -52,9 +53,3 @@ class ProgramMethods(nn.Module):
 
     def tie_weights(self, *args: Any, **options: Any) -> None:
         """Do nothing: tied weights are one parameter."""
-
-    def push_to_hub(self, repo_id: str, *args: Any, **options: Any) -> None:
-        """Raise UnsupportedOption."""
-        raise UnsupportedOption(
-            f"push_to_hub({repo_id!r}): nothing is sent from here. Save it, and use huggingface_hub.upload_folder."
-        )

@@ -26,7 +26,6 @@ def save(
     folder: Path,
     is_main_process: bool = True,
     state_dict: Mapping[str, Tensor] | None = None,
-    push_to_hub: bool = False,
     max_shard_size: int | str = "5GB",
     *,
     save_function: Callable[..., Any] | None = None,
@@ -41,13 +40,11 @@ def save(
         save_function: is not called; accelerate's recipe gives one, and safetensors are written without it.
 
     Raises:
-        UnsupportedOption: `safe_serialization=False` (pickles are read here and never written), `push_to_hub=True`, an
-            option that is not known. InvalidInput: the folder cannot be written, or weights that are not the model's.
+        UnsupportedOption: `safe_serialization=False` (pickles are read here and never written), an option that is not
+            known. InvalidInput: the folder cannot be written, or weights that are not the model's.
     """
     if not safe_serialization:
         raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
-    if push_to_hub:
-        raise UnsupportedOption("push_to_hub=True: nothing is sent from here. Use huggingface_hub's upload_folder.")
     if asked := [name for name, value in options.items() if value is not None]:
         raise UnsupportedOption(f"save_pretrained has no option {asked[0]!r}.")
     if is_main_process:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import InvalidInput
+from ..hub.push import PushToHub
 from ..modeling.loading import load_model
 from ..modeling.pretrained import PreTrainedModel
 from ..token_batches import batches
@@ -22,7 +23,7 @@ from .folder import Folder
 TOKENIZE_TEXTS = 4096  # texts that are tokenized at once
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(PushToHub, nn.Module):
     """Transformer and tokenizer. Texts are cut to the tokenizer's `model_max_length`."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, UnsupportedConfig
 from ..hub import Want
 from ..hub.options import DownloadOptions
+from ..hub.push import pop_upload
 from ..modeling.auto import AutoModelForSequenceClassification
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.modes import in_evaluation
@@ -143,7 +144,7 @@ class CrossEncoder(TextEncoder):
         Raises:
             UnsupportedConfig: an activation that the format has no name for.
         """
-        root = Path(folder)
+        root, upload = Path(folder), pop_upload(options, folder)
         name = dotted_name(self.activation_fn)
         activation(name, "activation_fn")
         self.model.save_pretrained(root, **options)
@@ -160,6 +161,8 @@ class CrossEncoder(TextEncoder):
             },
             {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None, "activation_fn": name},
         )
+        if upload is not None:
+            self.push_to_hub(**upload)
 
 
 def _config_activation(config: Any) -> str | None:

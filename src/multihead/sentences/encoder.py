@@ -14,6 +14,7 @@ from ..config import Config
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption
 from ..hub import Want
 from ..hub.options import DownloadOptions
+from ..hub.push import pop_upload
 from ..kernels.ragged import SequenceLayout
 from ..modeling.auto import AutoModelForTextEncoding
 from ..modeling.pretrained import PreTrainedModel
@@ -253,7 +254,7 @@ class SentenceEncoder(TextEncoder, Prompts):
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Save a folder that sentence-transformers reads. `options` are those of a model's `save_pretrained`."""
-        root = Path(folder)
+        root, upload = Path(folder), pop_upload(options, folder)
         self.model.save_pretrained(root, **options)
         self.tokenizer.save_pretrained(root)
         settings: dict[str, Any] = {
@@ -266,6 +267,8 @@ class SentenceEncoder(TextEncoder, Prompts):
             settings["truncate_dim"] = self.truncate_dim
         text_settings = {"max_seq_length": self.max_seq_length, "do_lower_case": self.lowercases}
         write_folder(root, self.steps, text_settings, settings)  # type: ignore[arg-type]
+        if upload is not None:
+            self.push_to_hub(**upload)
 
     def prompt_length(self, prompt: str) -> int:
         """Return the number of tokens of a prompt at the start of a text, without a final special token."""

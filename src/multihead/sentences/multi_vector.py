@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, UnsupportedConfig, nearest
 from ..hub import Want
 from ..hub.options import DownloadOptions
+from ..hub.push import pop_upload
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.modes import in_evaluation
 from ..token_batches import TOKENS, texts_of
@@ -182,7 +183,7 @@ class MultiVectorEncoder(TextEncoder, Prompts):
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Save a folder that sentence-transformers reads. `options` are those of a model's `save_pretrained`."""
-        root = Path(folder)
+        root, upload = Path(folder), pop_upload(options, folder)
         self.model.save_pretrained(root, **options)
         self.tokenizer.save_pretrained(root)
         text_settings = {"max_seq_length": self.max_seq_length, "do_lower_case": False, **self.settings.entries()}
@@ -193,6 +194,8 @@ class MultiVectorEncoder(TextEncoder, Prompts):
             "similarity_fn_name": self.similarity_fn_name,
         }
         write_folder(root, self.steps, text_settings, settings, TOKEN_LEVEL)  # type: ignore[arg-type]
+        if upload is not None:
+            self.push_to_hub(**upload)
 
     def _expand(self, texts: TokenizedTexts, expansion: QueryExpansion) -> TokenizedTexts:
         """Return texts that are filled up to the length of an expansion."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput, UnsupportedConfig
 from ..hub import Want
 from ..hub.options import DownloadOptions
+from ..hub.push import pop_upload
 from ..kernels.ragged import SequenceLayout
 from ..modeling.auto import AutoModelForMaskedLM
 from ..modeling.pretrained import PreTrainedModel
@@ -224,7 +225,7 @@ class SparseEncoder(TextEncoder, Prompts):
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Save a folder that sentence-transformers reads. `options` are those of a model's `save_pretrained`."""
-        root = Path(folder)
+        root, upload = Path(folder), pop_upload(options, folder)
         self.model.save_pretrained(root, **options)
         self.tokenizer.save_pretrained(root)
         shape = {"text": {"method": "forward", "method_output_name": "logits"}}
@@ -243,6 +244,8 @@ class SparseEncoder(TextEncoder, Prompts):
         if self.max_active_dims is not None:
             settings["max_active_dims"] = self.max_active_dims
         write_folder(root, [self.pooling], text_settings, settings)
+        if upload is not None:
+            self.push_to_hub(**upload)
 
     def _weights(self, hidden: Tensor, runs: SequenceLayout) -> Sequence[Tensor]:
         """Return the weights (vocabulary,) of each text of a batch, zeros for a text without tokens."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, UnsupportedOption
+from ..hub.push import PushToHub, pop_upload
 from . import chat
 from .core import TokenizerCore, refuse
 from .decoding import clean_up_spaces
@@ -29,15 +30,16 @@ if TYPE_CHECKING:
     from tokenizers import AddedToken
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {  # options of save_pretrained that change nothing -> with these values
-    "legacy_format": (None, False), "filename_prefix": (None, ""), "push_to_hub": (None, False),
+    "legacy_format": (None, False), "filename_prefix": (None, ""),
     "save_format": (None, "hf"), "save_jinja_files": (None, True),
 }  # fmt: skip
 
 
-class Tokenizer(TokenizerCore, OlderCalls):
+class Tokenizer(TokenizerCore, OlderCalls, PushToHub):
     """Text to ids and back; the arguments are those of `TokenizerCore`."""
 
     is_fast = True
+    loader = "AutoTokenizer"
     SPECIAL_TOKENS_ATTRIBUTES = list(ROLES)
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
 
@@ -171,13 +173,20 @@ class Tokenizer(TokenizerCore, OlderCalls):
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> tuple[str, ...]:
         """Write tokenizer.json, tokenizer_config.json and the chat template in the reference's format.
 
+        Args:
+            options: `push_to_hub=True` uploads them, with the options of `push_to_hub` and `repo_id`.
+
         Raises:
-            UnsupportedOption: an option that would ask for other files, or for an upload.
+            UnsupportedOption: an option that would ask for other files.
         """
+        upload = pop_upload(options, save_directory)
         refuse(
             {name: value for name, value in options.items() if value not in NEUTRAL.get(name, ())}, "save_pretrained"
         )
-        return save(self, Path(save_directory))
+        files = save(self, Path(save_directory))
+        if upload is not None:
+            self.push_to_hub(**upload)
+        return files
 
     def __repr__(self) -> str:
         return f"<Tokenizer of {len(self)} tokens from {self.name_or_path or 'memory'}>"

@@ -24,6 +24,8 @@ COUNTS = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "max_tokens_per_batch",
     "max_tokens_per_pass", "tensor_parallel_size", "save_total_limit",
 )  # fmt: skip
+UPLOADS = ("every_save", "end", "checkpoint", "all_checkpoints")
+SECRET = "<HUB_TOKEN>"  # stands for the token wherever arguments are written
 ARGUMENTS_FILE = "training_args.json"
 
 # Arguments of Transformers without effect here: name -> (accepted values, None for all; what to do instead).
@@ -52,7 +54,6 @@ NO_EFFECT: Mapping[str, tuple[tuple[Any, ...] | None, str]] = {
     "log_level_replica": (("warning",), ""),
     "log_on_each_node": ((True, False), ""),
     "logging_nan_inf_filter": ((True, False), "a loss that is not finite stops the run."),
-    "push_to_hub": ((False,), "save, then upload the folder with huggingface_hub."),
     "restore_callback_states_from_checkpoint": ((True, False), "states are always restored."),
     "save_safetensors": ((True,), ""),
     "skip_memory_metrics": ((True,), ""),
@@ -145,6 +146,14 @@ class _Fields:
     greater_is_better: bool | None = None
     resume_from_checkpoint: str | bool | None = None
 
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_strategy: str = "every_save"
+    hub_token: str | None = field(default=None, repr=False)
+    hub_private_repo: bool | None = None
+    hub_always_push: bool = False
+    hub_revision: str | None = None
+
     seed: int = 42
     data_seed: int | None = None
     full_determinism: bool = False
@@ -178,6 +187,7 @@ class TrainingArguments(_Fields):
             parameters by AdamW.
         fsdp: shard parameters, gradients and optimizer state over the processes of torchrun (FSDP2).
         tensor_parallel_size: number of processes that split each layer.
+        hub_token: of `push_to_hub`; None for the saved one. No file, log or card has it.
 
     Raises:
         UnsupportedOption: an unknown argument or value, or arguments that contradict each other.
@@ -207,7 +217,8 @@ class TrainingArguments(_Fields):
         return self.seed if self.data_seed is None else self.data_seed
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        entries = asdict(self)
+        return entries | {"hub_token": SECRET} if self.hub_token else entries
 
     def to_json_string(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
@@ -231,6 +242,7 @@ class TrainingArguments(_Fields):
         _one_of(self, "logging_strategy", STRATEGIES)
         _one_of(self, "eval_strategy", STRATEGIES)
         _one_of(self, "save_strategy", (*STRATEGIES, "best"))
+        _one_of(self, "hub_strategy", UPLOADS)
         for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UnsupportedOption(f"TrainingArguments: {name} = {value} must be at least 1.")

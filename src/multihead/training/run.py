@@ -144,6 +144,7 @@ class TrainingRun:
         self.trainer.process_group.barrier()
         if self.trainer.process_group.is_first:
             add_to_manifest(path)
+        self.trainer.uploads.checkpoint(path)
 
     def _evaluate(self) -> None:
         trainer, state, args = self.trainer, self.trainer.state, self.trainer.args
@@ -194,4 +195,5 @@ class TrainingRun:
         }  # fmt: skip
         trainer.log(metrics)
         trainer.notify("on_train_end")
+        trainer.uploads.wait()
         return TrainOutput(state.global_step, loss, metrics)

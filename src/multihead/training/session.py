@@ -13,6 +13,7 @@ from .checkpointing.folders import Checkpoints
 from .data.sampler import EpochSampler
 from .distributed.parallel import Parallel
 from .distributed.process_group import ProcessGroup
+from .hub_uploads import HubUploads
 from .objectives.token import Objective
 from .optim.optimizers import WeightAverage
 from .state import TrainerControl, TrainerState
@@ -35,6 +36,7 @@ class TrainingSession(Protocol):
     average: WeightAverage | None
     process_group: ProcessGroup
     parallel: Parallel
+    uploads: HubUploads
 
     @property
     def device(self) -> torch.device: ...

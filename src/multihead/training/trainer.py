@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ..errors import InvalidInput, UnsupportedOption
-from ..files import write_text
 from ..kernels.hardware import best_device
 from ..kernels.malloc import retain_freed_memory
 from ..nn.stack import set_gradient_checkpointing
@@ -29,6 +28,8 @@ from .distributed.process_group import ProcessGroup
 from .evaluation.loop import EvaluationResult, PredictionOutput, evaluate_features, reduce_scores, stack_arrays
 from .evaluation.metrics import EvalPrediction
 from .example_scripts import ScriptMethods
+from .hub_methods import HubMethods
+from .hub_uploads import HubUploads
 from .model_setup import add_adapter, check_trainable, convert_to_float32, drop_calibration
 from .objectives.padded_forward import mean_loss
 from .objectives.token import Objective
@@ -37,9 +38,7 @@ from .optim.optimizers import Muon, WeightAverage, create_optimizer, create_sche
 from .optim.sparse_embeddings import AdamW, sparse_gradients
 from .prepared_datasets import PreparedDatasets, limit_stream
 from .reporting.loggers import create_loggers
-from .reporting.model_card import model_card
 from .reporting.progress_bar import ProgressCallback
-from .reporting.run_summary import summarize_run
 from .run import TrainingRun, TrainOutput
 from .signals import Signals
 from .state import TrainerControl, TrainerState
@@ -47,7 +46,7 @@ from .tasks.base import TrainingJob
 from .tasks.registry import create_job
 
 
-class Trainer(ScriptMethods):
+class Trainer(ScriptMethods, HubMethods):
     """Fine-tunes a model.
 
     Args:
@@ -122,6 +121,9 @@ class Trainer(ScriptMethods):
             [*default, *(callbacks or ())], model=self.model, processing_class=self.processing_class
         )
         self.checkpoints = Checkpoints(Path(self.args.output_dir), self.args.save_total_limit)
+        self.uploads = HubUploads(self)
+        if self.args.push_to_hub:
+            self.init_hf_repo()
         self.saver = CheckpointSaver(self, custom_save=type(self).save_model is not Trainer.save_model)
         self.optimizer: Any = None
         self.lr_scheduler: Any = None
@@ -357,23 +359,15 @@ class Trainer(ScriptMethods):
     def save_model(self, output_dir: str | os.PathLike[str] | None = None, _internal_call: bool = False) -> None:
         """Write the model (the averaged weights, if they exist) and the tokenizer, in the format of Transformers.
 
-        Args:
-            _internal_call: the call is part of a checkpoint, which only the first process writes.
-        """
-        self.saver.save_model(Path(output_dir or self.args.output_dir))
-
-    def create_model_card(self, folder: str | os.PathLike[str] | None = None, **facts: Any) -> Path:
-        """Write the model card README.md into a folder (default: the output folder) and return its path.
+        With `push_to_hub=True` among the training arguments, the output folder is then uploaded.
 
         Args:
-            facts: fields of `model_card.RunSummary`, such as license="apache-2.0", that replace those of the run.
+            _internal_call: the call is part of a checkpoint, which only the first process writes, or of an upload.
         """
-        path = Path(folder or self.args.output_dir) / "README.md"
-        text = model_card(summarize_run(self, **facts))
-        if self.process_group.is_first:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        return path
+        folder = Path(output_dir or self.args.output_dir)
+        self.saver.save_model(folder)
+        if self.args.push_to_hub and not (_internal_call or self.uploads.active or self.saver.in_checkpoint):
+            self.push_to_hub("Model save")
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -19,8 +19,8 @@ from typing import Any
 
 from ..._version import __version__
 from ...data_files import ENDINGS
+from ...hub.front_matter import front_matter
 from ...terminal import mask_secrets, visible
-from .front_matter import front_matter
 from .progress_bar import duration, number
 
 CURVE_ROWS = 10
@@ -63,6 +63,7 @@ class RunSummary:
         method: "all weights", "LoRA of rank 16". loss: name of the loss, such as "cross-entropy".
         license, languages: identifiers of the Hub: "apache-2.0", "en".
         data: data sets, the training set first.
+        datasets: names of data sets that a program gives, for rows that it held in memory. dataset_parts: their parts.
         settings: arguments that differ from the defaults.
         log_history: `TrainerState.log_history`.
         results: metrics of the last or best evaluation, with or without the prefix `eval_`; default: the last of the
@@ -83,6 +84,8 @@ class RunSummary:
     license: str | None = None
     languages: Sequence[str] = ()
     data: Sequence[DataSummary] = ()
+    datasets: Sequence[str] = ()
+    dataset_parts: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     log_history: Sequence[Mapping[str, Any]] = ()
     results: Mapping[str, float] | None = None
@@ -101,7 +104,7 @@ def model_card(run: RunSummary) -> str:
         f"# {_line(_public_name(run.name))}",
         _about(run),
         _use(run),
-        _section("Data", _data(run.data)),
+        _section("Data", _data(run)),
         _section("Results", _results(run)),
         _section("Training loss", _curve(run.log_history)),
         _section("Settings", _settings(run.settings)),
@@ -113,7 +116,7 @@ def model_card(run: RunSummary) -> str:
 
 def metadata(run: RunSummary) -> dict[str, Any]:
     """Return the entries of the front matter; local folders are left out."""
-    datasets = list(dict.fromkeys(data.name for data in run.data if _on_hub(data.name)))
+    datasets = list(dict.fromkeys(n for n in (*(data.name for data in run.data), *run.datasets) if _on_hub(n)))
     scores = _scores(run)
     entries: dict[str, Any] = {
         "library_name": "multihead",
@@ -181,7 +184,8 @@ def _use(run: RunSummary) -> str:
     return _section("Use", f"```python\n{code}\n```")
 
 
-def _data(data: Sequence[DataSummary]) -> str:
+def _data(run: RunSummary) -> str:
+    data = run.data
     rows = [
         [
             d.name if _on_hub(d.name) else _public_name(d.name),
@@ -194,7 +198,9 @@ def _data(data: Sequence[DataSummary]) -> str:
     ]
     table = _table(["data", "split", "source", "rows", "texts cut"], rows)
     notes = [f"- {_line(_public_name(d.name))}, {_line(d.split)}: {_line(note)}" for d in data for note in d.notes]
-    return "\n\n".join(filter(None, [table, "\n".join(notes)]))
+    named = ", ".join(_line(_public_name(name)) for name in dict.fromkeys(run.datasets))
+    named += f" ({', '.join(map(_line, run.dataset_parts))})" if named and run.dataset_parts else ""
+    return "\n\n".join(filter(None, [named, table, "\n".join(notes)]))
 
 
 def _results(run: RunSummary) -> str:
