@@ -195,7 +195,8 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         Args:
             input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
             attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
-                first real token unless given.
+                first real token unless given. In a causal decoder without a mask and a cache, another sequence begins
+                where a position does not follow the one before it (`DataCollatorWithFlattening`).
             past_key_values: what an earlier pass returned; the inputs continue its texts. Or a `DynamicCache()`.
             use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
             logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).
@@ -232,7 +233,10 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             segments=segments,
             cache=past_key_values,
             device=self.device,
+            restarts=self.backbone.causal and not use_cache and (self._is_headless or self.head_type.generates),
         )
+        if len(read.layout.runs) > read.layout.shape[0]:
+            use_cache = False  # of several sequences in a row, none goes on
         if self.config.placeholder_token_ids and read.ids is not None:
             refuse_placeholders(self.config, read.ids.tolist())
         memory = past_key_values

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import BatchCache
 from ..nn.ragged import Layout, positions_in_sequences
 
@@ -59,6 +60,7 @@ def pack_inputs(
     cache: BatchCache | None = None,
     device: torch.device,
     name: str = "input_ids",
+    restarts: bool = False,
 ) -> PackedInputs:
     """Pack a padded batch.
 
@@ -66,6 +68,8 @@ def pack_inputs(
         ids: (batch, length). vectors: (batch, length, width), instead of ids.
         mask: (batch, length), nonzero at real tokens; with a cache it may also cover what the cache remembers.
         positions: (batch, length) or (1, length). segments: (batch, length).
+        restarts: a row without a mask and without a cache holds several sequences: one begins where a position does not
+            follow the one before it, as the reference reads `position_ids` of its causal decoders.
 
     Raises:
         InvalidInput: shapes or dtypes that do not fit each other.
@@ -83,12 +87,27 @@ def pack_inputs(
     if positions is None:
         order = positions_in_sequences(layout.runs, device, past)
     else:
-        order = layout.pack(_match_shape(positions.to(device), shape, "position_ids")).long()
+        given = _match_shape(positions.to(device), shape, "position_ids")
+        order = layout.pack(given).long()
+        if restarts and mask is None and cache is None:
+            layout = replace(layout, runs=SequenceLayout.packed(sequence_lengths(given)))
     kinds = None if segments is None else layout.pack(_match_shape(segments.to(device), shape, "token_type_ids")).long()
     packed = None if ids is None else layout.pack(ids).long()
     return PackedInputs(
         layout, packed, None if vectors is None else layout.pack(vectors), order, kinds, positions is not None
     )
+
+
+def sequence_lengths(positions: Tensor) -> tuple[int, ...]:
+    """Return the lengths of the sequences of some rows, which begin where a position is not the one before plus one.
+
+    Args:
+        positions: (batch, length).
+    """
+    begins = torch.ones_like(positions, dtype=torch.bool)  # (batch, length)
+    begins[:, 1:] = positions.diff(dim=-1) != 1
+    places = begins.flatten().nonzero().flatten().tolist()
+    return tuple(end - begin for begin, end in zip(places, [*places[1:], positions.numel()], strict=True))
 
 
 def _check_tokens(ids: Tensor | None, vectors: Tensor | None, name: str) -> Tensor:

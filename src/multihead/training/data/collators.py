@@ -127,6 +127,52 @@ class DefaultDataCollator(Collator):
         super().__init__(None, return_tensors=return_tensors)
 
 
+class DataCollatorWithFlattening(Collator):
+    """Joins all examples of a batch in one row without padding; `position_ids` restart at each.
+
+    A causal decoder reads such a row as several sequences.
+
+    Args:
+        return_position_ids: without them, a model reads one long sequence.
+        separator_id: label of the first token of each example, which nothing predicts.
+        return_flash_attn_kwargs: also begins and the greatest length, as `cu_seq_lens_q` and `max_length_q`, and the
+            same for `k`. Models here need only the positions.
+        return_seq_idx: also the number of each token's example. position_ids_start: first position of each example.
+    """
+
+    def __init__(
+        self, *, return_position_ids: bool = True, separator_id: int = IGNORED, return_flash_attn_kwargs: bool = False,
+        return_seq_idx: bool = False, position_ids_start: int = 0, return_tensors: str = "pt",
+    ) -> None:  # fmt: skip
+        super().__init__(return_tensors=return_tensors)
+        self.return_position_ids, self.separator_id = return_position_ids, separator_id
+        self.return_flash_attn_kwargs, self.return_seq_idx = return_flash_attn_kwargs, return_seq_idx
+        self.position_ids_start = position_ids_start
+
+    def __call__(self, features: Batch, return_tensors: str = "pt", separator_id: int | None = None) -> dict[str, Any]:
+        """Return tensors (1, tokens). Labels are the ids where the examples have none."""
+        features = rows_of(features)
+        if not features:
+            raise InvalidInput("A batch needs an example.")
+        first = self.separator_id if separator_id is None else separator_id
+        ids = [torch.as_tensor(example["input_ids"]).long() for example in features]
+        labels = [torch.as_tensor(example.get("labels", example["input_ids"])).long().clone() for example in features]
+        for one in labels:
+            one[:1] = first
+        lengths = [len(one) for one in ids]
+        batch: dict[str, Any] = {"input_ids": torch.cat(ids)[None], "labels": torch.cat(labels)[None]}
+        if self.return_position_ids:
+            batch["position_ids"] = torch.cat([torch.arange(n) + self.position_ids_start for n in lengths])[None]
+        if self.return_seq_idx:
+            numbers = torch.arange(len(lengths), dtype=torch.int32)
+            batch["seq_idx"] = numbers.repeat_interleave(torch.tensor(lengths))[None]
+        if self.return_flash_attn_kwargs:
+            ends = torch.tensor([0, *lengths]).cumsum(0).int()
+            batch |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends}
+            batch |= {"max_length_q": max(lengths), "max_length_k": max(lengths)}
+        return batch
+
+
 def default_data_collator(features: Sequence[Example], return_tensors: str = "pt") -> dict[str, Any]:
     """Stack examples of equal length."""
     return DefaultDataCollator(return_tensors)(features)
