@@ -27,7 +27,6 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         cpmant dots3_note dots3_note_text
-        inkling2_text
         neomme
         """.split(),
         LATER,
@@ -61,7 +60,6 @@ WRAPPER_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         glm5_next
-        inkling2
         """.split(),
         LATER,
     ),

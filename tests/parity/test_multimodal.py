@@ -15,7 +15,7 @@ import multihead
 from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedConfig, UnsupportedOption
 
 from .cases.deepseek_kin import INDEX, LARGE4
-from .cases.profiles import INKLING
+from .cases.profiles import INKLING, INKLING2
 from .multimodal import TEXT, VISION, Whole, difference
 
 SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "mrope_section": [1, 1, 2]}}
@@ -118,6 +118,7 @@ WHOLES = (
     Whole("idefics2"),
     Whole("idefics3"),
     Whole("inkling_mm_model", text=INKLING, vision={"patch_size": 4, "num_hidden_layers": 2}, tolerance=2e-5),
+    Whole("inkling2", text=INKLING2, vision={"text_hidden_size": 48}),
     Whole("internvl"),
     Whole("llama4", text=LLAMA4, vision=WIDE),
     Whole("llava"),

@@ -37,7 +37,8 @@ class AttentionFunction(Protocol):
         Args:
             scale: factor of the scores. bias: added to the scaled scores. dropout: probability, on the weights.
             softcap: squeezes scores into (-softcap, softcap) (Gemma 2, arXiv:2408.00118).
-            sinks: (heads,), scores of a key that is always visible and has no value (GPT-OSS, arXiv:2309.17453).
+            sinks: (heads,), scores of a key that is always visible and has no value (GPT-OSS, arXiv:2309.17453);
+                (tokens, heads) where each query has its own (Inkling 2).
         """
 
 

@@ -144,7 +144,7 @@ def attention(config: InklingTextConfig, local: bool) -> ProfiledAttention:
         q_norm=RMSNorm(head, config.rms_norm_eps),
         k_norm=RMSNorm(head, config.rms_norm_eps),
         dropout=config.attention_dropout,
-        kernel=config.conv_kernel_size,
+        convolution=lambda: ResidualConvolution(key_heads * head, config.conv_kernel_size),
         profiles=config.d_rel,
         extent=config.sliding_window_size if local else config.rel_extent,
         log_scale=None if scaled is None else LogScale(config.log_scaling_alpha, scaled),

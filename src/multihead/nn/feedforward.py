@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
+import torch
 from torch import Tensor, nn
 
 from .activations import activation
@@ -131,6 +132,23 @@ class ClampedGatedFeedForward(GatedFeedForward):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate(x).clamp(max=self.bound), self.up(x).clamp(-self.bound, self.bound)
         return self.down(self.act(gate) * up)  # (tokens, inner) to (tokens, width)
+
+
+class SoftcappedFeedForward(GatedFeedForward):
+    """Gated feed-forward with soft bounds of the linear factors: down(cap(gate) * sigmoid(gate) * cap(up)) (Inkling 2).
+
+    Args:
+        gate_cap, up_cap: a cap is cap * tanh(x / cap).
+    """
+
+    def __init__(self, width: int, inner: int, gate_cap: float, up_cap: float) -> None:
+        super().__init__(width, inner, "silu")
+        self.gate_cap, self.up_cap = gate_cap, up_cap
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate(x).float(), self.up(x).float()  # (tokens, inner) each
+        gated = torch.tanh(gate / self.gate_cap) * self.gate_cap * torch.sigmoid(gate)
+        return self.down((gated * torch.tanh(up / self.up_cap) * self.up_cap).to(x.dtype))  # (tokens, width)
 
 
 class OffsetGatedFeedForward(GatedFeedForward):

@@ -145,6 +145,30 @@ class PlainRMSNorm(nn.Module):
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)  # (..., width)
 
 
+class LengthBound(nn.Module):
+    """Scale of vectors that are longer than `bound` down to it, in float32 (Inkling 2)."""
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()  # (..., width)
+        lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        return (wide * (self.bound / (lengths + 1e-6)).clamp(max=1.0)).to(x.dtype)
+
+
+class ScaledLengthBound(LengthBound):
+    """Bound of the lengths of vectors (tokens, heads, width) that a learned weight (heads, width) has scaled."""
+
+    def __init__(self, heads: int, width: int, bound: float) -> None:
+        super().__init__(bound)
+        self.weight = nn.Parameter(torch.empty(heads, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float() * self.weight.float()).to(x.dtype)
+
+
 class CentredLayerNorm(LayerNorm):
     """Layer norm that stores its weight's distance from 1 (Nemotron)."""
 

@@ -113,6 +113,10 @@ class Stack(nn.Module):
         """Return an empty layer cache for each layer."""
         return [memory_of(layer) for layer in self.layers]
 
+    def shown(self, x: Tensor) -> Tensor:
+        """Return the hidden states that outputs show, of what a layer reads."""
+        return x
+
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         """Map token embeddings (tokens, embedding width) to hidden states (tokens, width)."""
         context = context if self.adjust is None else self.adjust(context)
@@ -128,13 +132,13 @@ class Stack(nn.Module):
             elif selected is not None and number == len(self.layers) and context.runs is runs:
                 context = replace(context, selected=selected)
             if seen is not None and not self.after:
-                seen.append(x)
+                seen.append(self.shown(x))
             # Drawn on the host: no wait for the device.
             if not (self.drop and self.training and torch.rand(()) < self.drop):
                 # (tokens, width); after the last layer (selected tokens, width), where tokens are selected
                 x = self._through(layer, x, context, memory)
             if seen is not None and self.after:
-                seen.append(x)
+                seen.append(self.shown(x))
         # Only now, since every layer reads the cached lengths of before the pass.
         if context.cache is not None:
             context.cache.advance(runs)

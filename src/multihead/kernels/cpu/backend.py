@@ -83,7 +83,8 @@ class CpuBackend(TorchBackend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        if bias is None and not dropout and not isinstance(attention_mask.keys, PagedLayout):
+        shared = sinks is None or sinks.ndim == 1  # by all queries of a head
+        if bias is None and not dropout and shared and not isinstance(attention_mask.keys, PagedLayout):
             out = decode(q, k, v, attention_mask, scale, softcap, sinks)
             if out is None and sinks is None:
                 out = prefill(q, k, v, attention_mask, scale, softcap)

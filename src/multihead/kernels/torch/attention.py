@@ -66,7 +66,10 @@ def attention_probabilities(
         # The lowest finite number, since a row of minus infinity would give NaN.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     if sinks is not None:  # one more key, of which the softmax takes its share
-        column = sinks.to(scores.dtype)[:, None, None].expand(-1, scores.shape[1], 1)  # (heads, queries, 1)
+        own = (
+            sinks[None] if sinks.ndim == 1 else _rows(sinks, attention_mask.queries, sequence)
+        )  # (queries or 1, heads)
+        column = own.to(scores.dtype).T[..., None].expand(-1, scores.shape[1], 1)  # (heads, queries, 1)
         scores = torch.cat([scores, column], -1)
     # (heads, queries, keys), and one more with sinks; float32, since a sum of bfloat16 numbers is too rough
     p = scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)

@@ -54,7 +54,8 @@ class TritonBackend(TorchBackend):
         dropout: float = 0.0,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        if bias is None and not dropout and launch.fits(q, k, v):
+        shared = sinks is None or sinks.ndim == 1  # by all queries of a head
+        if bias is None and not dropout and shared and launch.fits(q, k, v):
             return launch.attention(q, k, v, attention_mask, scale, softcap, sinks)
         return super().attention(
             q, k, v, attention_mask, scale=scale, bias=bias, softcap=softcap, dropout=dropout, sinks=sinks

@@ -181,6 +181,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "hy_v4": Entry("hy_v4", "HYV4"),
     "hyperclovax": Entry("hyperclovax", "HyperCLOVAX"),
     "ibert": Entry("ibert", "IBert"),
+    "inkling2_text": Entry("inkling2", "Inkling2Text", others=(("Inkling2ForCausalLM", "ForCausalLM"),)),
     "inkling_text": Entry("inkling", "InklingText", others=(("InklingForCausalLM", "ForCausalLM"),)),
     "internlm2": Entry("internlm", "InternLM2", "SECOND"),
     "internlm3": Entry("internlm", "InternLM3"),

@@ -242,6 +242,7 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     ),
     "idefics2": Wrapper("Idefics2", "mistral", IDEFICS, {"image_token_id": 32001}),
     "idefics3": Wrapper("Idefics3", "llama", IDEFICS, {"image_token_id": 128257}),
+    "inkling2": Wrapper("Inkling2", "inkling2_text", ("visual", "vision_tower", "mtp"), {"image_token_id": 200054}),
     "inkling_mm_model": Wrapper(
         "Inkling",
         "inkling_text",

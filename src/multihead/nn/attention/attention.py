@@ -185,8 +185,22 @@ class Attention(nn.Module):
         context: ForwardContext,
         record: list[list[Tensor]] | None,
     ) -> Tensor:
+        return self._weigh(q, k, v, attention_mask, bias, context, record, self.sinks)
+
+    def _weigh(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attention_mask: AttentionMask,
+        bias: Bias | None,
+        context: ForwardContext,
+        record: list[list[Tensor]] | None,
+        sinks: Tensor | None,
+    ) -> Tensor:
+        """Return the head outputs (tokens, heads, head width); `sinks` as a backend's attention takes them."""
         dropout = self.dropout if self.training else 0.0
-        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": self.sinks}
+        numbers = {"scale": self.scale, "softcap": self.softcap, "dropout": dropout, "sinks": sinks}
         if record is None:
             # (tokens, heads, head width)
             mixed = context.attend(q, k, v, attention_mask, bias=bias, **numbers)  # type: ignore[arg-type]

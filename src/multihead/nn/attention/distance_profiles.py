@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from ...kernels.backend import Bias
 from ...kernels.ragged import AttentionMask
 from ..cache.layer_cache import KVLayerCache, StateLayerCache
 from ..forward_context import ForwardContext
-from ..residual_convolution import ResidualConvolution
 from ..state_space import ConvolutionCache
 from ..weights import Linear
 from .attention import Attention
@@ -48,7 +47,8 @@ class ProfiledAttention(Attention):
     """Causal attention over convolved keys and values, with biases by distance that a query's own states decide.
 
     Args:
-        kernel: of both convolutions. profiles: how many there are. extent: distances that have a bias, from 0.
+        convolution: makes those of keys and values (tokens, key heads * head width).
+        profiles: how many there are. extent: distances that have a bias, from 0.
         log_scale: of queries and biases, by their places in the text; None for none.
     """
 
@@ -57,15 +57,14 @@ class ProfiledAttention(Attention):
         width: int,
         heads: int,
         *,
-        kernel: int,
+        convolution: Callable[[], nn.Module],
         profiles: int,
         extent: int,
         log_scale: LogScale | None = None,
         **options: Any,
     ) -> None:
         super().__init__(width, heads, causal=True, bias=False, **options)
-        channels = (options.get("key_heads") or heads) * self.head_width
-        self.k_convolution, self.v_convolution = (ResidualConvolution(channels, kernel) for _ in range(2))
+        self.k_convolution, self.v_convolution = convolution(), convolution()
         self.mix = Linear(width, heads * profiles, bias=False)
         self.profiles = nn.Parameter(torch.empty(profiles, extent))
         self.log_scale = log_scale
