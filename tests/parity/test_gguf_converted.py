@@ -23,8 +23,11 @@ from multihead.models.common.registry import FAMILIES
 
 from .case import WORDS
 from .cases.decoders import THREE_HEADS, of
+from .cases.delta import EXPERTS as DELTA_EXPERTS
+from .cases.delta import of as delta
 from .cases.experts import EXPERTS, balanced
 from .cases.experts import of as moe
+from .cases.gpt import GPT
 from .cases.hybrid import LFM2, LFM2_MOE, biased
 from .cases.moe import corrected
 from .cases.rotary_encoders import modern
@@ -32,7 +35,8 @@ from .cases.state_space import MAMBA2, mamba
 from .test_gguf import FILES, write
 
 ENCODERS = {"gemma-embedding", "modern-bert"}
-SHIFTED = {"gemma-embedding", "nemotron"}  # whose norms' weights are written around 1
+DELTA = {"qwen3next", "qwen35", "qwen35moe"}
+SHIFTED = {"gemma-embedding", "nemotron", *DELTA}  # whose norms' weights are written around 1
 Tensors = Iterator[tuple[str, torch.Tensor]]
 MULTIPLIERS = {
     "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.4, "logits_scaling": 2.5,
@@ -55,6 +59,7 @@ GEMMA = {
 }
 CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in the file, the reference's config
     "arcee": ("arcee", of("Arcee")),
+    "bloom": ("bloom", of("Bloom", hidden_size=36, n_layer=3, n_head=6)),
     "cohere": ("command-r", of("Cohere", logit_scale=0.3)),
     "cohere2": ("cohere2", of("Cohere2", sliding_window=4, num_hidden_layers=5)),
     "ernie4_5": ("ernie4_5", of("Ernie4_5", head_dim=8)),
@@ -77,6 +82,7 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "lfm2": ("lfm2", of("Lfm2", **LFM2, block_multiple_of=16)),
     "lfm2moe": ("lfm2moe", moe("Lfm2Moe", **LFM2_MOE)),
     "llama-biased": ("llama", of("Llama", attention_bias=True, mlp_bias=True)),
+    "mpt": ("mpt", of("Mpt", d_model=36, n_layers=3, n_heads=4, max_seq_len=40)),
     "minimax-m2": (
         "minimax-m2",
         moe("MiniMaxM2", num_experts_per_tok=2, num_local_experts=5, head_dim=12, rotary_dim=6),
@@ -90,8 +96,18 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "phi2": ("phi2", of("Phi", **NEOX, num_key_value_heads=4)),
     "qwen2moe": ("qwen2moe", moe("Qwen2Moe", num_experts=5, shared_expert_intermediate_size=24, **EXPERTS)),
     "qwen3moe": ("qwen3moe", moe("Qwen3Moe", num_experts=5, head_dim=8, norm_topk_prob=True, **EXPERTS)),
+    "qwen3next": ("qwen3next", delta("Qwen3Next", **DELTA_EXPERTS)),
+    "qwen35": ("qwen35", delta("Qwen3_5Text")),
+    "qwen35-other-order": (
+        "qwen35",
+        delta(
+            "Qwen3_5Text", num_hidden_layers=3, layer_types=["full_attention", "linear_attention", "linear_attention"]
+        ),
+    ),
+    "qwen35moe": ("qwen35moe", delta("Qwen3_5MoeText", **DELTA_EXPERTS)),
     "seed_oss": ("seed_oss", of("SeedOss", head_dim=8)),
     "smollm3": ("smollm3", of("SmolLM3", num_hidden_layers=5)),
+    "starcoder": ("starcoder", of("GPTBigCode", **{**GPT, "n_positions": 64})),
     "stablelm": ("stablelm", of("StableLm", **THREE_HEADS, use_qkv_bias=True)),
     "stablelm-parallel": ("stablelm", of("StableLm", **THREE_HEADS, use_parallel_residual=True, qk_layernorm=True)),
 }
@@ -109,10 +125,18 @@ def one_by_one(stored: Mapping[str, torch.Tensor], kind: str, config: Any) -> Te
     norms: dict[str, list[torch.Tensor]] = {}
     heads = {"q": getattr(config, "num_attention_heads", 1), "k": getattr(config, "num_key_value_heads", 1)}
     for name, tensor in stored.items():
+        name = name.removeprefix("transformer.") if kind == "bloom" else name
         name = name.replace("e_score_correction_bias", "e_score_correction.bias")
         name = re.sub(r"\.expert_bias$", ".expert_bias.bias", name)
         found = re.fullmatch(r"(.*)\.experts\.(\d+)\.(\w+)\.weight", name)
-        if found is not None:
+        stacked = re.fullmatch(r"(.*\.experts)\.(gate_up|down)_proj", name)
+        if stacked is not None:  # of experts in the checkpoint too
+            parts = tensor.chunk(2, 1) if stacked[2] == "gate_up" else [tensor]
+            for part, value in zip(stacked[2].split("_"), parts, strict=True):
+                yield f"{stacked[1]}.{part}_proj.weight", value
+        elif ".linear_attn." in name:
+            yield from of_delta(name, tensor, kind, config)
+        elif found is not None:
             stem = found[1].replace("model.", "").replace("block_sparse_moe", "feed_forward")
             stem = stem if found[3] in ("w1", "w2", "w3") else found[1]
             experts.setdefault(f"{stem}.experts.{found[3]}.weight", {})[int(found[2])] = tensor
@@ -141,6 +165,35 @@ def one_by_one(stored: Mapping[str, torch.Tensor], kind: str, config: Any) -> Te
         yield name, torch.stack(rows)
     for name, parts in experts.items():
         yield name, torch.stack([parts[number] for number in range(len(parts))])
+
+
+def of_delta(name: str, tensor: torch.Tensor, kind: str, config: Any) -> Tensors:
+    """A tensor of a Gated DeltaNet; Qwen3.5's begin with the first value head of each key head."""
+    groups, each = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    keys, values = config.linear_key_head_dim, config.linear_value_head_dim
+
+    def in_turns(x: torch.Tensor, axis: int = 0) -> torch.Tensor:
+        if kind == "qwen3next":
+            return x
+        heads = x.movedim(axis, 0).unflatten(0, (groups, each, -1))
+        return heads.swapaxes(0, 1).flatten(0, 2).movedim(0, axis)
+
+    layer = f"blk.{name.split('.')[2]}"
+    if name.endswith("in_proj_qkvz.weight"):
+        parts = tensor.unflatten(0, (groups, -1)).split((keys, keys, each * values, each * values), 1)
+        yield f"{layer}.attn_qkv.weight", torch.cat([part.flatten(0, 1) for part in parts[:3]])
+        yield f"{layer}.attn_gate.weight", parts[3].flatten(0, 1)
+    elif "in_proj_qkv" in name or "conv1d" in name:
+        rest = tensor.squeeze(1)
+        yield name, torch.cat([rest[: 2 * groups * keys], in_turns(rest[2 * groups * keys :])])
+    elif name.endswith("A_log"):
+        yield name, in_turns(-tensor.exp())
+    elif name.endswith("dt_bias"):
+        yield name.replace("dt_bias", "dt_proj.bias"), in_turns(tensor)
+    elif name.endswith("out_proj.weight"):
+        yield name, in_turns(tensor, 1)
+    else:
+        yield name, tensor if name.endswith(("norm.weight", "in_proj_ba.weight")) else in_turns(tensor)
 
 
 def of_mixer(name: str, tensor: torch.Tensor, config: Any) -> Tensors:
@@ -217,6 +270,28 @@ def of_convolutions(config: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def of_gpt(config: Mapping[str, Any]) -> dict[str, Any]:
+    width = config.get("n_embd") or config["hidden_size"]
+    return {
+        "context_length": config.get("n_positions", 40), "embedding_length": width, "feed_forward_length": 4 * width,
+        "block_count": config["n_layer"], "attention.head_count": config["n_head"],
+        "attention.head_count_kv": 1, "attention.layer_norm_epsilon": config["layer_norm_epsilon"],
+    }  # fmt: skip
+
+
+def of_delta_net(config: Mapping[str, Any]) -> dict[str, Any]:
+    heads = config["linear_num_value_heads"]
+    usual = [i % 4 != 3 for i in range(config["num_hidden_layers"])]
+    kinds = [kind == "linear_attention" for kind in config["layer_types"]]
+    return {
+        **of_experts(config), **of_half(config), "ssm.conv_kernel": config["linear_conv_kernel_dim"],
+        "ssm.state_size": config["linear_key_head_dim"], "ssm.group_count": config["linear_num_key_heads"],
+        "ssm.time_step_rank": heads, "ssm.inner_size": config["linear_value_head_dim"] * heads,
+        "full_attention_interval": 4, "attention.recurrent_layers": None if kinds == usual else kinds,
+        "rope.dimension_sections": [11, 11, 10, 0] if "mrope_section" in config["rope_parameters"] else None,
+    }  # fmt: skip
+
+
 def of_state_space(config: Mapping[str, Any]) -> dict[str, Any]:
     inner = config["num_heads"] * config["head_dim"]
     return {
@@ -256,6 +331,14 @@ MORE: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "expert_shared_feed_forward_length": c["intermediate_size"],
     },
     "mamba2": of_state_space,
+    "mpt": lambda c: {
+        "context_length": c["max_seq_len"], "attention.max_alibi_bias": 8.0, "attention.layer_norm_epsilon": 1e-5,
+        "feed_forward_length": 4 * c["d_model"], "embedding_length": c["d_model"], "block_count": c["n_layers"],
+        "attention.head_count": c["n_heads"],
+    },
+    "bloom": of_gpt,
+    "starcoder": of_gpt,
+    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), of_delta_net),
     "exaone4": of_windows,
     "glm4moe": lambda c: {
         **of_half(c), **of_experts(c), "expert_count": c["n_routed_experts"], "block_count": c["num_hidden_layers"] + 1,

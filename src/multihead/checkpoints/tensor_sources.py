@@ -210,6 +210,40 @@ class GroupParts(Source):
 
 
 @dataclass(frozen=True)
+class Tiled(Source):
+    """Value heads stored with those of all key heads side by side (llama.cpp's Qwen3.5); ours follow their key head.
+
+    Args:
+        groups: key heads. each: value heads of one. first: rows before them that stay. parts: equal parts of the rest,
+            each of which holds all heads. axis: that holds the heads' channels.
+    """
+
+    groups: int
+    each: int
+    first: int = 0
+    parts: int = 1
+    axis: int = 0
+
+    @property
+    def by_rows(self) -> bool:
+        return self.axis == 0
+
+    def read(self, *stored: Tensor) -> Tensor:
+        return self._move(stored[0], (self.each, self.groups))
+
+    def write(self, ours: Tensor, stored: Tensor | None) -> Tensor:
+        return self._move(ours, (self.groups, self.each))
+
+    def _move(self, x: Tensor, order: tuple[int, int]) -> Tensor:
+        rows = x.transpose(0, self.axis)
+        before, heads = rows[: self.first], rows[self.first :]
+        if heads.shape[0] % (self.parts * self.groups * self.each):
+            return x  # reported with its shape
+        moved = heads.unflatten(0, (self.parts, *order, -1)).transpose(1, 2).flatten(0, 3)
+        return torch.cat([before, moved]).transpose(0, self.axis)
+
+
+@dataclass(frozen=True)
 class Joined(Source):
     """A matrix whose rows are stored as several matrices.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
-from ..checkpoints.tensor_sources import PerHead, Source
+from ..checkpoints.tensor_sources import Part, PerHead, Source
 from ..config import Config, Count, Size
 from ..nn.attention.alibi import Alibi, slopes
 from ..nn.attention.attention import Attention
@@ -19,6 +19,7 @@ from ..nn.layer import Layer, NormedResidual, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import llama
+from .common import gguf
 from .common.architecture import Architecture
 from .gpt2 import classify_tokens
 from .gptj import head_copies
@@ -84,6 +85,20 @@ def keys(config: BloomConfig) -> KeyMap:
     return KeyMap({**rows, **fused}, "transformer.", ignored=head_copies(config))
 
 
+def gguf_keys(config: BloomConfig) -> KeyMap:
+    """Return the key map of llama.cpp's names; it stores all queries before all keys."""
+    own: dict[str, str | Source] = {
+        f"layers.*.attention.step.{name}": Part("blk.*.attn_qkv", (config.hidden_size,) * 3, i)
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    return gguf.llama_keys(config, {**own, "embed.norm": "token_embd_norm"}, without=("layers.*.ffn.step.gate",))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "layer_norm_epsilon": "layer_norm_eps"}
+    return gguf.entries(metadata, ("hidden_size",), **own)
+
+
 ARCHITECTURE = Architecture(
     "Bloom",
     BloomConfig,
@@ -96,4 +111,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": classify_tokens,
         "ForQuestionAnswering": llama.answer,
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -184,6 +184,15 @@ def gguf_keys(config: GPT2Config) -> KeyMap:
     return gguf.llama_keys(config, own, without=("layers.*.ffn.step.gate",))
 
 
+def gguf_keys_bigcode(config: GPTBigCodeConfig) -> KeyMap:
+    width, head = config.n_embd, config.n_embd // config.n_head
+    fused = {
+        f"layers.*.attention.step.{name}": Part("blk.*.attn_qkv", (width, head, head), i)
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    return replace(gguf_keys(config), rows={**gguf_keys(config).rows, **fused})
+
+
 def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     own = {"n_embd": "hidden_size", "n_inner": "intermediate_size", "n_layer": "num_hidden_layers"}
     own |= {"n_head": "num_attention_heads", "n_positions": "max_position_embeddings"}
@@ -222,4 +231,6 @@ BIGCODE = ARCHITECTURE.derive(
         "ForSequenceClassification": llama.classify_text,
         "ForTokenClassification": classify_tokens,
     },
+    layouts={"gguf": gguf_keys_bigcode},
+    foreign_config={"gguf": gguf_config},
 )

@@ -18,6 +18,7 @@ from ..nn.layer import Layer, Residual
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import llama
+from .common import gguf
 from .common.architecture import Architecture
 from .gpt2 import classify_tokens
 from .gptj import head_copies
@@ -102,6 +103,23 @@ def keys(config: MptConfig) -> KeyMap:
     return KeyMap(rows, "transformer.", ignored=head_copies(config))
 
 
+def gguf_keys(config: MptConfig) -> KeyMap:
+    own: Rows = {
+        f"layers.*.attention.step.{name}": Part("blk.*.attn_qkv", (config.d_model,) * 3, i)
+        for i, name in enumerate(("q", "k", "v"))
+    }
+    return gguf.llama_keys(config, own, without=("layers.*.ffn.step.gate",))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file. Raises UnsupportedConfig for learned positions, or norms of queries."""
+    own = {"d_model": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads"}
+    own |= {"max_seq_len": "max_position_embeddings", "layer_norm_epsilon": "layer_norm_eps"}
+    told = gguf.named(metadata, alibi_bias_max="attention.max_alibi_bias", clip_qkv="attention.clamp_kqv")
+    told["alibi"] = told.get("alibi_bias_max") != 0
+    return {**gguf.entries(metadata, (), **own), "attn_config": told}
+
+
 ARCHITECTURE = Architecture(
     "Mpt",
     MptConfig,
@@ -114,4 +132,6 @@ ARCHITECTURE = Architecture(
         "ForTokenClassification": classify_tokens,
         "ForQuestionAnswering": llama.answer,
     },
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
-from ..checkpoints.tensor_sources import GroupParts, Joined, Shaped, Source
+from ..checkpoints.tensor_sources import Chained, GroupParts, Joined, Shaped, Source, Tiled
 from ..config import Copies, Count, Size
 from ..nn.attention.gated import GatedAttention
 from ..nn.gated_delta_net import GatedDeltaNet
@@ -18,10 +18,12 @@ from ..nn.norms import WideRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama, qwen_moe
+from .common import gguf
+from .common.experts import ALONE, DENSE, ROUTED, SHARED
 from .common.later_words import without_mtp
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
 from .gemma import norm
-from .qwen3 import NORMS
+from .qwen3 import GGUF_NORMS, NORMS
 
 DELTA, STORED = "layers.*.attention.step", "layers.*.linear_attn"
 
@@ -182,12 +184,94 @@ def keys_next(config: Qwen3NextConfig) -> KeyMap:
     return table(config, projections, experts=True)
 
 
+def gguf_table(config: Any, projections: Rows, experts: bool) -> KeyMap:
+    """Return the key map of llama.cpp's names, given the rows of what it stores in another order."""
+    norms: Rows = {ours: gguf.Shifted(theirs) for ours, theirs in GGUF_NORMS.items()}
+    own: dict[str, str | Source] = {
+        **norms,
+        "layers.*.ffn.before": gguf.Shifted("blk.*.post_attention_norm"),
+        f"{DELTA}.norm": "blk.*.ssm_norm",
+        **projections,
+    }
+    if experts:
+        own |= {**gguf.expert_keys(ROUTED, config.num_experts), **gguf.shared_keys(SHARED)}
+        own[f"{ALONE}.share"] = gguf.Row("blk.*.ffn_gate_inp_shexp")
+    table = gguf.llama_keys(config, own, DENSE if experts else (), norms=gguf.Shifted)
+    layers = "|".join(map(str, range(config.num_hidden_layers)))
+    return replace(table, ignored=(*table.ignored, rf"^blk\.(?!({layers})\.)\d+\."))  # that draft later words
+
+
+def gguf_keys(config: Any, experts: bool = False) -> KeyMap:
+    """Return the key map of Qwen3.5, whose value heads llama.cpp stores in another order."""
+    groups, heads, kernel = config.linear_num_key_heads, config.linear_num_value_heads, config.linear_conv_kernel_dim
+    keys, values = 2 * groups * config.linear_key_head_dim, heads * config.linear_value_head_dim
+    convolution, shape = "blk.*.ssm_conv1d.weight", (keys + values, kernel)
+
+    def tiled(stored: Source, **options: int) -> Source:
+        return Chained(stored.key, stored, Tiled(stored.key, groups, heads // groups, **options))
+
+    rates = Joined("blk.*.ssm_beta", ("ssm_alpha",), (heads, heads))
+    projections: Rows = {
+        f"{DELTA}.qkv": tiled(Source("blk.*.attn_qkv"), first=keys),
+        f"{DELTA}.gate": tiled(Source("blk.*.attn_gate")),
+        f"{DELTA}.rates": tiled(rates, parts=2),
+        f"{DELTA}.convolution.weight": tiled(Shaped(convolution, shape, shape), first=keys),
+        f"{DELTA}.decay": tiled(gguf.Decay("blk.*.ssm_a")),
+        f"{DELTA}.step": tiled(Source("blk.*.ssm_dt.bias")),
+        f"{DELTA}.output": tiled(Source("blk.*.ssm_out"), axis=1),
+    }
+    return gguf_table(config, projections, experts)
+
+
+def gguf_keys_next(config: Qwen3NextConfig) -> KeyMap:
+    groups, each = config.linear_num_key_heads, config.linear_num_value_heads // config.linear_num_key_heads
+    kernel = config.linear_conv_kernel_dim
+    keys, values = 2 * groups * config.linear_key_head_dim, groups * each * config.linear_value_head_dim
+    shape = keys + values, kernel
+    projections: Rows = {
+        f"{DELTA}.qkv": "blk.*.attn_qkv",
+        f"{DELTA}.gate": "blk.*.attn_gate",
+        f"{DELTA}.rates": GroupParts("blk.*.ssm_ba", groups, (each, each), (0, 1)),
+        f"{DELTA}.convolution.weight": Shaped("blk.*.ssm_conv1d.weight", shape, shape),
+        f"{DELTA}.decay": gguf.Decay("blk.*.ssm_a"),
+        f"{DELTA}.step": "blk.*.ssm_dt.bias",
+        f"{DELTA}.output": "blk.*.ssm_out",
+    }
+    return gguf_table(config, projections, experts=True)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, which counts the layers that draft later words too."""
+    found = llama.gguf_config(metadata)
+    own = gguf.named(
+        metadata, linear_conv_kernel_dim="ssm.conv_kernel", linear_key_head_dim="ssm.state_size",
+        linear_num_key_heads="ssm.group_count", linear_num_value_heads="ssm.time_step_rank",
+        linear_value_head_dim="ssm.inner_size", full_attention_interval="full_attention_interval",
+        recurrent="attention.recurrent_layers", drafting="nextn_predict_layers",
+        sections="rope.dimension_sections",  # of pictures; the positions of texts are the same in all
+    )  # fmt: skip
+    layers, recurrent = found["num_hidden_layers"] - own.pop("drafting", 0), own.pop("recurrent", None)
+    own.pop("sections", None)
+    own["linear_value_head_dim"] //= own["linear_num_value_heads"]
+    if recurrent is not None:
+        own["layer_types"] = [LINEAR if one else FULL for one in recurrent[:layers]]
+    turned = gguf.rotary_factor(metadata, found.get("head_dim") or found["hidden_size"] // found["num_attention_heads"])
+    return {**found, **turned, **own, "num_hidden_layers": layers}
+
+
+def gguf_config_moe(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    own = {**qwen_moe.GGUF_EXPERTS, "shared_expert_intermediate_size": "expert_shared_feed_forward_length"}
+    return {**gguf_config(metadata), **gguf.named(metadata, **own)}
+
+
 TEXT = llama.ARCHITECTURE.derive(
     "Qwen3_5",
     Qwen35TextConfig,
     lambda config: build(config, lambda c, _: llama.feed_forward(c)),
     keys=keys,
     heads={end: llama.HEADS[end] for end in ("Model", "ForCausalLM", "ForSequenceClassification")},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )
 MOE_TEXT = TEXT.derive(
     "Qwen3_5Moe",
@@ -195,5 +279,15 @@ MOE_TEXT = TEXT.derive(
     lambda config: build(config, lambda c, _: qwen_moe.with_shared(c)),
     keys=lambda config: keys(config, experts=True),
     heads={end: llama.HEADS[end] for end in ("Model", "ForCausalLM")},
+    layouts={"gguf": lambda config: gguf_keys(config, experts=True)},
+    foreign_config={"gguf": gguf_config_moe},
 )
-NEXT = TEXT.derive("Qwen3Next", Qwen3NextConfig, build_next, keys=keys_next, heads=llama.HEADS)
+NEXT = TEXT.derive(
+    "Qwen3Next",
+    Qwen3NextConfig,
+    build_next,
+    keys=keys_next,
+    heads=llama.HEADS,
+    layouts={"gguf": gguf_keys_next},
+    foreign_config={"gguf": gguf_config_moe},
+)
