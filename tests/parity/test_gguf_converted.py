@@ -20,6 +20,7 @@ from multihead import AutoModel, AutoModelForCausalLM
 from multihead.errors import UnsupportedConfig
 from multihead.modeling.gguf_export import READ_ONLY, save_gguf
 from multihead.models.common.registry import FAMILIES
+from tests.architecture.floors import ROOT
 
 from .case import WORDS
 from .cases.decoders import THREE_HEADS, of
@@ -28,14 +29,17 @@ from .cases.delta import of as delta
 from .cases.experts import EXPERTS, balanced
 from .cases.experts import of as moe
 from .cases.gpt import GPT
-from .cases.hybrid import LFM2, LFM2_MOE, biased
+from .cases.hybrid import LFM2, LFM2_MOE, NEMOTRON, SSM, biased
+from .cases.hybrid import granite as hybrid
 from .cases.moe import corrected
 from .cases.rotary_encoders import modern
-from .cases.state_space import MAMBA2, mamba
+from .cases.state_space import H1, MAMBA2, SCALES, mamba
 from .test_gguf import FILES, write
 
 ENCODERS = {"gemma-embedding", "modern-bert"}
 DELTA = {"qwen3next", "qwen35", "qwen35moe"}
+MIXERS = {"mamba2", "falcon-h1", "granitehybrid", "nemotron_h", "nemotron_h_moe"}
+MIXER_ENDS = ("A_log", "mixer.D", "mixer.norm.weight", "dt_bias")
 SHIFTED = {"gemma-embedding", "nemotron", *DELTA}  # whose norms' weights are written around 1
 Tensors = Iterator[tuple[str, torch.Tensor]]
 MULTIPLIERS = {
@@ -50,6 +54,7 @@ GLM_MOE = {
 }
 NEOX = {"hidden_size": 32, "num_attention_heads": 4}
 GRANITE = {"num_local_experts": 4, "num_experts_per_tok": 2, **MULTIPLIERS}
+HYBRID = ["linear_attention", "full_attention", "linear_attention"]
 GEMMA = {
     "head_dim": 256,
     "sliding_window": 4,
@@ -67,6 +72,7 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "ernie4_5-moe": ("ernie4_5-moe", moe("Ernie4_5_Moe", moe_num_experts=5, moe_k=2, moe_intermediate_size=24)),
     "exaone4": ("exaone4", of("Exaone4", sliding_window=4, sliding_window_pattern=3)),
     "exaone4-without-windows": ("exaone4", of("Exaone4", sliding_window=None, layer_types=["full_attention"] * 3)),
+    "falcon-h1": ("falcon-h1", of("FalconH1", **H1, **SCALES, head_dim=8)),
     "gemma-embedding": ("gemma-embedding", of("Gemma3Text", **GEMMA)),
     "glm4": ("glm4", of("Glm4", head_dim=12, attention_bias=False)),
     "glm4-biased": ("glm4", of("Glm4", head_dim=12)),
@@ -77,6 +83,19 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "granite-of-hybrids": ("granite", of("Granite", **MULTIPLIERS)),
     "granitemoe": ("granitemoe", moe("GraniteMoe", **GRANITE)),
     "granitemoe-shared": ("granitemoe", moe("GraniteMoeShared", shared_intermediate_size=24, **GRANITE)),
+    "granitehybrid": ("granitehybrid", hybrid("Hybrid", **SSM, shared_intermediate_size=28, layer_types=HYBRID)),
+    "granitehybrid-dense-rope": (
+        "granitehybrid",
+        hybrid(
+            "Hybrid",
+            **SSM,
+            shared_intermediate_size=28,
+            num_local_experts=0,
+            layer_types=HYBRID,
+            position_embedding_type="rope",
+            mamba_conv_bias=False,
+        ),
+    ),
     "hunyuan-dense": ("hunyuan-dense", of("HunYuanDenseV1", head_dim=8)),
     "hunyuan-moe": ("hunyuan-moe", moe("HunYuanMoEV1", num_experts=5, moe_topk=2, head_dim=8)),
     "lfm2": ("lfm2", of("Lfm2", **LFM2, block_multiple_of=16)),
@@ -90,6 +109,19 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "mamba2": ("mamba2", mamba("Mamba2", **MAMBA2)),
     "mixtral": ("llama", moe("Mixtral", num_local_experts=5)),
     "modern-bert": ("modern-bert", modern(num_hidden_layers=4)),
+    "nemotron_h": (
+        "nemotron_h",
+        moe("NemotronH", **{**NEMOTRON, "layers_block_type": ["linear_attention", "mlp", "full_attention"]}),
+    ),
+    "nemotron_h_moe": (
+        "nemotron_h_moe",
+        moe(
+            "NemotronH",
+            **{**NEMOTRON, "layers_block_type": ["linear_attention", "moe", "full_attention", "moe"]},
+            routed_scaling_factor=1.7,
+            moe_latent_size=24,
+        ),
+    ),
     "nemotron": ("nemotron", of("Nemotron", hidden_size=48)),
     "olmo": ("olmo", of("Olmo", clip_qkv=0.5)),
     "olmoe": ("olmoe", moe("Olmoe", num_experts=5, num_experts_per_tok=2, rms_norm_eps=1e-5)),
@@ -111,7 +143,15 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "stablelm": ("stablelm", of("StableLm", **THREE_HEADS, use_qkv_bias=True)),
     "stablelm-parallel": ("stablelm", of("StableLm", **THREE_HEADS, use_parallel_residual=True, qk_layernorm=True)),
 }
-PERMUTED = {"arcee", "granite", "granitemoe", "llama", "olmo", "smollm3"}  # architectures of converters of Llama's kind
+PERMUTED = {
+    "arcee",
+    "granite",
+    "granitehybrid",
+    "granitemoe",
+    "llama",
+    "olmo",
+    "smollm3",
+}  # architectures of converters of Llama's kind
 
 
 def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
@@ -140,23 +180,28 @@ def one_by_one(stored: Mapping[str, torch.Tensor], kind: str, config: Any) -> Te
             stem = found[1].replace("model.", "").replace("block_sparse_moe", "feed_forward")
             stem = stem if found[3] in ("w1", "w2", "w3") else found[1]
             experts.setdefault(f"{stem}.experts.{found[3]}.weight", {})[int(found[2])] = tensor
-        elif name.endswith("input_linear.weight"):  # gates, then ups
-            shared = "shexp" if "shared_mlp" in name else "exps"
-            for part, value in zip(("gate", "up"), tensor.chunk(2, -2), strict=True):
-                yield f"blk.{name.split('.')[2]}.ffn_{part}_{shared}.weight", value
+        elif name.endswith(("input_linear.weight", "output_linear.weight")):  # gates, then ups
+            shared = "_shexp" if "shared_mlp" in name else "_exps"
+            shared = shared if config.num_local_experts else ""
+            parts = {"gate": 0, "up": 1} if "input" in name else {"down": 0}
+            for part, place in parts.items():
+                yield f"blk.{name.split('.')[2]}.ffn_{part}{shared}.weight", tensor.chunk(len(parts), -2)[place]
         elif "query_key_value" in name:  # by heads in the checkpoint, all queries first in the file
             parts = tensor.unflatten(0, (heads["q"], 3, -1)).unbind(1)
             yield name, torch.cat([part.flatten(0, 1) for part in parts])
         elif "conv.conv" in name or name.endswith("conv1d.weight"):
             yield name, tensor.squeeze(1)
-        elif kind == "mamba2" and "mixer" in name:
-            yield from of_mixer(name, tensor, config)
+        elif kind in MIXERS and (".mamba." in name or name.endswith(MIXER_ENDS)):
+            yield from of_mixer(name, tensor, kind, config)
         elif name.endswith("shared_expert_gate.weight"):
             yield name, tensor[0]  # converters write a matrix of one row as a vector, or did
         elif kind in PERMUTED and (turned := re.search(r"\.([qk])_proj\.(weight|bias)$", name)):
             yield name, permuted(tensor, heads[turned[1]])
         elif found := re.fullmatch(r"(.*[qk]_layernorm)\.norms\.\d+\.weight", name):
             norms.setdefault(f"{found[1]}.weight", []).append(tensor)
+        elif kind == "falcon-h1" and (scale := next((s for n, s in h1_scales(config).items() if n in name), None)):
+            renamed = f"blk.{name.split('.')[2]}.ffn_norm.weight" if "pre_ff" in name else name
+            yield renamed.replace("feed_forward", "mlp"), tensor * scale
         else:
             yield name, tensor + 1 if kind in SHIFTED and name.endswith("norm.weight") else tensor
     if kind == "glm4moe":  # a layer that drafts the word after next
@@ -164,7 +209,19 @@ def one_by_one(stored: Mapping[str, torch.Tensor], kind: str, config: Any) -> Te
     for name, rows in norms.items():
         yield name, torch.stack(rows)
     for name, parts in experts.items():
+        name = name.replace("backbone.", "model.").replace("mixer.experts", "mlp.experts")
         yield name, torch.stack([parts[number] for number in range(len(parts))])
+
+
+def h1_scales(config: Any) -> dict[str, float]:
+    """What Falcon-H1's weights are multiplied by in a file."""
+    into, gate_down = config.attention_in_multiplier, config.mlp_multipliers
+    return {
+        "q_proj": into, "k_proj": into * config.key_multiplier, "v_proj": into,
+        "o_proj": config.attention_out_multiplier, "gate_proj": gate_down[0], "down_proj": gate_down[1],
+        "lm_head": config.lm_head_multiplier, "embed_tokens": config.embedding_multiplier, "up_proj": 1.0,
+        "pre_ff": 1.0,
+    }  # fmt: skip
 
 
 def of_delta(name: str, tensor: torch.Tensor, kind: str, config: Any) -> Tensors:
@@ -196,12 +253,19 @@ def of_delta(name: str, tensor: torch.Tensor, kind: str, config: Any) -> Tensors
         yield name, tensor if name.endswith(("norm.weight", "in_proj_ba.weight")) else in_turns(tensor)
 
 
-def of_mixer(name: str, tensor: torch.Tensor, config: Any) -> Tensors:
+def of_mixer(name: str, tensor: torch.Tensor, kind: str, config: Any) -> Tensors:
     """A tensor of Mamba 2: decays themselves, a column of heads, groups of the norm's weight."""
-    if name.endswith(("A_log", ".D")):
+    if kind == "falcon-h1" and name.endswith("in_proj.weight"):
+        state = config.mamba_n_groups * config.mamba_d_state
+        sizes = config.mamba_d_ssm, config.mamba_d_ssm, state, state, config.mamba_n_heads
+        parts = zip(tensor.split(sizes), config.ssm_multipliers, strict=True)
+        yield name, torch.cat([part * scale for part, scale in parts]) * config.ssm_in_multiplier
+    elif kind == "falcon-h1" and name.endswith("out_proj.weight"):
+        yield name, tensor * config.ssm_out_multiplier
+    elif name.endswith(("A_log", ".D")):
         yield name, (-torch.exp(tensor) if name.endswith("A_log") else tensor)[:, None]
     elif name.endswith("norm.weight"):
-        yield name, tensor.reshape(config.n_groups, -1)
+        yield name, tensor.reshape(getattr(config, "n_groups", None) or config.mamba_n_groups, -1)
     else:
         yield name.replace("dt_bias", "dt_proj.bias"), tensor
 
@@ -292,6 +356,49 @@ def of_delta_net(config: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def of_hybrid(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What converters of decoders with Mamba 2 layers write, given kinds of layers."""
+    kinds = config.get("layers_block_type") or config.get("layer_types") or []
+
+    def size(*names: str) -> int:
+        return next(config[name] for name in names if config.get(name))
+
+    heads = size("mamba_n_heads", "mamba_num_heads")
+    width = size("mamba_d_head", "mamba_head_dim")
+    keys = [config["num_key_value_heads"] if kind == "full_attention" else 0 for kind in kinds]
+    return {
+        "vocab_size": config["vocab_size"], "ssm.conv_kernel": size("mamba_d_conv", "conv_kernel"),
+        "ssm.state_size": size("mamba_d_state", "ssm_state_size"), "ssm.time_step_rank": heads,
+        "ssm.group_count": size("mamba_n_groups", "n_groups"), "ssm.inner_size": heads * width,
+        "attention.head_count_kv": keys or config["num_key_value_heads"],
+    }  # fmt: skip
+
+
+def of_granite_hybrid(config: Mapping[str, Any]) -> dict[str, Any]:
+    dense = {"expert_count": 0, "expert_used_count": 0, "expert_shared_feed_forward_length": None}
+    dense["feed_forward_length"] = config["shared_intermediate_size"]
+    turned = config["position_embedding_type"] == "rope"
+    own = {} if config["num_local_experts"] else dense
+    return {**of_granite(config), **of_hybrid(config), "rope.scaling.finetuned": turned, **own}
+
+
+def of_nemotron_h(config: Mapping[str, Any]) -> dict[str, Any]:
+    kinds, experts = config["layers_block_type"], "moe" in config["layers_block_type"]
+    inner = config["moe_intermediate_size" if experts else "intermediate_size"]
+    own = {
+        "expert_count": config["n_routed_experts"], "expert_feed_forward_length": config["moe_intermediate_size"],
+        "expert_shared_feed_forward_length": config["moe_shared_expert_intermediate_size"], "expert_shared_count": 1,
+        "expert_weights_norm": config["norm_topk_prob"], "expert_weights_scale": config["routed_scaling_factor"],
+        "expert_group_count": config["n_group"], "moe_latent_size": config["moe_latent_size"],
+    }  # fmt: skip
+    return {
+        **of_hybrid(config), "attention.layer_norm_rms_epsilon": config["layer_norm_epsilon"],
+        "block_count": len(kinds),
+        "feed_forward_length": [inner if kind in ("mlp", "moe") else 0 for kind in kinds],
+        **(own if experts else {"expert_count": None, "expert_used_count": None}),
+    }  # fmt: skip
+
+
 def of_state_space(config: Mapping[str, Any]) -> dict[str, Any]:
     inner = config["num_heads"] * config["head_dim"]
     return {
@@ -331,6 +438,9 @@ MORE: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "expert_shared_feed_forward_length": c["intermediate_size"],
     },
     "mamba2": of_state_space,
+    "falcon-h1": of_hybrid,
+    "granitehybrid": of_granite_hybrid,
+    **dict.fromkeys(("nemotron_h", "nemotron_h_moe"), of_nemotron_h),
     "mpt": lambda c: {
         "context_length": c["max_seq_len"], "attention.max_alibi_bias": 8.0, "attention.layer_norm_epsilon": 1e-5,
         "feed_forward_length": 4 * c["d_model"], "embedding_length": c["d_model"], "block_count": c["n_layers"],
@@ -375,7 +485,7 @@ def convert(folder: Path, kind: str, config: Any, **more: Any) -> Path:
         assert found is not None, name
         tensors[found] = tensor.contiguous()
     plain = config.to_dict()
-    plain |= {"head_dim": None} if kind in ("granite", "granitemoe") else {}  # as their converter drops it
+    plain |= {"head_dim": None} if kind.startswith("granite") else {}  # as their converter drops it
     told = {**base(plain), **(MORE[kind](plain) if kind in MORE else {}), **more}
     path = folder / "model.gguf"
     write(path, kind, {f"{kind}.{name}": value for name, value in told.items() if value is not None}, tensors)
@@ -385,6 +495,9 @@ def convert(folder: Path, kind: str, config: Any, **more: Any) -> Path:
 def test_every_architecture_is_read_in_a_test():
     known = {kind for entry in FAMILIES.values() for layout, kind in entry.layouts if layout == "gguf"}
     assert known == {*FILES, *(kind for kind, _ in CONFIGS.values())}
+    page = (ROOT / "docs" / "gguf.md").read_text()
+    listed = page.partition("<!-- architectures -->")[2].partition("<!-- end -->")[0]
+    assert set(re.findall(r"`([^`]+)`", listed)) == known
 
 
 @pytest.mark.parametrize("name", CONFIGS)

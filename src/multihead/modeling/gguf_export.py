@@ -30,7 +30,8 @@ UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps el
 )
 READ_ONLY = frozenset(  # architectures whose files need settings beyond `ENTRIES`, which are not written here
     """command-r cohere2 deepseek2 ernie4_5-moe glm4moe gpt-oss granitemoe hunyuan-moe lfm2 lfm2moe mamba mamba2
-    minimax-m2 modern-bert olmo olmoe qwen2moe qwen3moe bloom mpt qwen3next qwen35 qwen35moe starcoder""".split()
+    minimax-m2 modern-bert olmo olmoe qwen2moe qwen3moe bloom mpt qwen3next qwen35 qwen35moe starcoder
+    falcon-h1 granitehybrid nemotron_h nemotron_h_moe""".split()
 )
 BARE = frozenset(("bert", "nomic-bert"))  # encoders, whose files have no head
 SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "def f(x):\n    return x ** 2  # ok", "")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Source
 from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head
@@ -15,6 +17,7 @@ from ..nn.layer import Hybrid, Layer, Residual
 from ..nn.stack import Stack
 from ..nn.state_space import Gate, GatedNorm, Mamba2
 from . import llama, mamba
+from .common import gguf
 from .common.patterns import rotary_of
 
 
@@ -138,10 +141,53 @@ def keys(config: FalconH1Config) -> KeyMap:
     return replace(table, ignored=(*table.ignored, r"mamba\.mup_vector$"))
 
 
+def gguf_keys(config: FalconH1Config) -> KeyMap:
+    ours = "layers.*.attention.step"
+    own: dict[str, str | Source] = {
+        **{f"{ours}.first.{n}": f"blk.*.attn_{n}" for n in ("q", "k", "v")},
+        f"{ours}.first.out": "blk.*.attn_output",
+        **mamba.gguf_rows2(
+            f"{ours}.second", config.mamba_d_conv, config.mamba_n_heads, config.inner, config.mamba_n_groups,
+            config.mamba_d_state,
+        ),
+    }  # fmt: skip
+    return gguf.llama_keys(config, own, tuple(f"{ours}.{n}" for n in ("q", "k", "v", "out")))
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, whose weights hold the multipliers.
+
+    Raises:
+        UnsupportedConfig: a norm in the mixer, of which a file does not say whether it is before the gate.
+    """
+    if gguf.has(metadata, "blk.0.ssm_norm.weight"):
+        raise UnsupportedConfig(
+            "A GGUF file of Falcon-H1 does not say where its mixers' norms (ssm_norm) are computed."
+        )
+    sizes = mamba.gguf_sizes2(metadata)
+    flags = {"mamba_proj_bias": "ssm_in", "mamba_conv_bias": "ssm_conv1d", "projectors_bias": "ssm_out"}
+    return {
+        **llama.gguf_config(metadata),
+        "mamba_d_ssm": sizes["inner"],
+        "mamba_d_conv": sizes["kernel"],
+        "mamba_d_state": sizes["state"],
+        "mamba_n_heads": sizes["heads"],
+        "mamba_d_head": sizes["inner"] // sizes["heads"],
+        "mamba_n_groups": sizes["groups"],
+        **{name: gguf.has(metadata, f"blk.0.{stem}.bias") for name, stem in flags.items()},
+    }
+
+
 def generate(config: FalconH1Config, backbone: Stack) -> Head:
     return llama.generate(config, backbone, scale=config.lm_head_multiplier)
 
 
 ARCHITECTURE = llama.ARCHITECTURE.derive(
-    "FalconH1", FalconH1Config, build, keys=keys, heads={"Model": None, "ForCausalLM": generate}
+    "FalconH1",
+    FalconH1Config,
+    build,
+    keys=keys,
+    heads={"Model": None, "ForCausalLM": generate},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

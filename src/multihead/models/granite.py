@@ -49,6 +49,11 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     turned = f"{metadata['general.architecture']}.rope.scaling.finetuned"
     if not metadata.get(turned, True):
         raise UnsupportedConfig(f"{turned} is false: layers without rotary positions are not computed here.")
+    return gguf_scales(metadata)
+
+
+def gguf_scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file without a look at its positions."""
     found = llama.gguf_config(metadata)
     width = found["hidden_size"] // found["num_attention_heads"]
     own = gguf.named(

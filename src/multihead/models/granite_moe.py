@@ -16,7 +16,7 @@ from ..nn.feedforward import GatedFeedForward
 from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
-from . import bamba, granite, llama
+from . import bamba, granite, llama, mamba
 from .common import gguf
 from .common.experts import ALONE, DENSE, ROUTED, SHARED
 from .common.patterns import FULL, LINEAR, layer_kinds, rotary_of
@@ -155,7 +155,51 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {**granite.gguf_config(metadata), **own, **kind}
 
 
+def gguf_keys_hybrid(config: GraniteMoeHybridConfig) -> KeyMap:
+    sizes = config.mamba_d_conv, config.mamba_n_heads, config.inner, config.mamba_n_groups, config.mamba_d_state
+    own = {"layers.*.mixer.before": "blk.*.attn_norm", **mamba.gguf_rows2("layers.*.mixer.step", *sizes)}
+    if config.num_local_experts:
+        own |= {**gguf.expert_keys(ROUTED, config.num_local_experts), **gguf.shared_keys(SHARED)}
+    return gguf.llama_keys(config, own, DENSE if config.num_local_experts else (), turned=True)
+
+
+def gguf_config_hybrid(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, which counts no key heads in state-space layers."""
+    found, sizes = granite.gguf_scales(metadata), mamba.gguf_sizes2(metadata)
+    own = gguf.named(
+        metadata, num_local_experts="expert_count", num_experts_per_tok="expert_used_count",
+        shared_intermediate_size="expert_shared_feed_forward_length", turned="rope.scaling.finetuned",
+    )  # fmt: skip
+    counts = found["num_key_value_heads"]
+    counts = counts if isinstance(counts, list) else [counts] * found["num_hidden_layers"]
+    turned, experts = own.pop("turned", False), own.setdefault("num_local_experts", 0)
+    if not experts:
+        own |= {"shared_intermediate_size": found["intermediate_size"], "num_experts_per_tok": 0}
+    return {
+        **found,
+        **own,
+        "num_key_value_heads": max(counts),
+        "layer_types": [FULL if count else LINEAR for count in counts],
+        "position_embedding_type": "rope" if turned else None,
+        "mamba_expand": sizes["inner"] // found["hidden_size"],
+        "mamba_d_conv": sizes["kernel"],
+        "mamba_d_state": sizes["state"],
+        "mamba_n_heads": sizes["heads"],
+        "mamba_d_head": sizes["inner"] // sizes["heads"],
+        "mamba_n_groups": sizes["groups"],
+        "mamba_conv_bias": any(name.endswith("ssm_conv1d.bias") for name in gguf.tensor_names(metadata)),
+        "mamba_proj_bias": any(name.endswith("ssm_in.bias") for name in gguf.tensor_names(metadata)),
+    }
+
+
 LAYOUT: dict[str, Any] = {"layouts": {"gguf": gguf_keys}, "foreign_config": {"gguf": gguf_config}}
 ARCHITECTURE = granite.ARCHITECTURE.derive("GraniteMoe", GraniteMoeConfig, build, keys=keys, **LAYOUT)
 SHARED_EXPERT = ARCHITECTURE.derive("GraniteMoeShared", GraniteMoeSharedConfig, build, keys=keys, **LAYOUT)
-HYBRID = ARCHITECTURE.derive("GraniteMoeHybrid", GraniteMoeHybridConfig, build_hybrid, keys=keys_hybrid)
+HYBRID = ARCHITECTURE.derive(
+    "GraniteMoeHybrid",
+    GraniteMoeHybridConfig,
+    build_hybrid,
+    keys=keys_hybrid,
+    layouts={"gguf": gguf_keys_hybrid},
+    foreign_config={"gguf": gguf_config_hybrid},
+)

@@ -244,22 +244,36 @@ ARCHITECTURE = Architecture(
 FALCON = ARCHITECTURE.derive("FalconMamba", FalconMambaConfig, lambda config: build(config, falcon_mixer))
 
 
-def gguf_keys2(config: Mamba2Config) -> KeyMap:
-    """Return the key map of llama.cpp's names for Mamba 2: numbers of heads are columns, the norm's weight groups."""
-    ours, heads, kernel = "layers.*.mixer.step", config.num_heads, config.conv_kernel
-    inner = heads * config.head_dim
-    channels, column = inner + 2 * config.n_groups * config.state_size, ((heads,), (heads, 1))
-    theirs = "blk.*.ssm_a"
-    own: dict[str, str | Source] = {
+def gguf_rows2(ours: str, kernel: int, heads: int, inner: int, groups: int, state: int) -> dict[str, str | Source]:
+    """Return the key map rows of a Mamba 2 mixer at `ours`: numbers of heads are columns, the norm's weight groups."""
+    channels, column, theirs = inner + 2 * groups * state, ((heads,), (heads, 1)), "blk.*.ssm_a"
+    return {
+        f"{ours}.into": "blk.*.ssm_in",
         f"{ours}.convolution.weight": Shaped("blk.*.ssm_conv1d.weight", (channels, kernel), (channels, kernel)),
+        f"{ours}.convolution.bias": "blk.*.ssm_conv1d.bias",
         f"{ours}.step": "blk.*.ssm_dt.bias",
         f"{ours}.decay": Chained(theirs, Shaped(theirs, *column), gguf.Decay(theirs)),
         f"{ours}.skip": Shaped("blk.*.ssm_d", *column),
-        f"{ours}.gate.weight": Shaped("blk.*.ssm_norm.weight", (inner,), (config.n_groups, inner // config.n_groups)),
+        f"{ours}.gate.weight": Shaped("blk.*.ssm_norm.weight", (inner,), (groups, inner // groups)),
+        f"{ours}.out": "blk.*.ssm_out",
     }
+
+
+def gguf_keys2(config: Mamba2Config) -> KeyMap:
+    """Return the key map of llama.cpp's names for Mamba 2."""
+    ours, heads = "layers.*.mixer.step", config.num_heads
+    sizes = config.conv_kernel, heads, heads * config.head_dim, config.n_groups, config.state_size
     plain = gguf_keys(config)
     rows = {name: row for name, row in plain.rows.items() if name != f"{ours}.select"}
-    return replace(plain, rows={**rows, **own})
+    return replace(plain, rows={**rows, **gguf_rows2(ours, *sizes)})
+
+
+def gguf_sizes2(metadata: Mapping[str, Any]) -> dict[str, int]:
+    """Return the sizes of a Mamba 2 mixer: kernel, channels, state, heads and groups."""
+    return gguf.named(
+        metadata, kernel="ssm.conv_kernel", inner="ssm.inner_size", state="ssm.state_size",
+        heads="ssm.time_step_rank", groups="ssm.group_count",
+    )  # fmt: skip
 
 
 def gguf_config2(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
+from ..checkpoints.tensor_sources import Slice, Source
 from ..config import Config, Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.experts import ExpertList, GroupedTopK, LatentExperts, RoutedExperts, SharedExpert
@@ -19,6 +21,7 @@ from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.state_space import GatedNorm, Mamba2
 from . import llama, mamba
+from .common import gguf
 from .common.architecture import Architecture
 from .common.patterns import FULL, LINEAR, OLDER_KINDS
 
@@ -199,6 +202,69 @@ def keys(config: NemotronHConfig) -> KeyMap:
     return KeyMap(rows, "backbone.", prefixes=("model.",), ignored=(r"^mtp\.",))
 
 
+def gguf_keys(config: NemotronHConfig) -> KeyMap:
+    step, count = "layers.*.ffn.step", config.n_routed_experts
+    sizes = config.conv_kernel, config.mamba_num_heads, config.inner, config.n_groups, config.ssm_state_size
+    own: dict[str, str | Source] = {
+        **{f"layers.*.{part}.before": "blk.*.attn_norm" for part in ("mixer", "attention", "ffn")},
+        **mamba.gguf_rows2("layers.*.mixer.step", *sizes),
+        **{f"{step}.shared.{n}": f"blk.*.ffn_{n}_shexp" for n in ("up", "down")},
+        **{f"{step}.routed.experts.*.{n}": Slice(f"blk.*.ffn_{n}_exps", count) for n in ("up", "down")},
+        f"{step}.routed.router": "blk.*.ffn_gate_inp",
+        f"{step}.routed.rule.correction": "blk.*.exp_probs_b.bias",
+        f"{step}.routed.narrow": "blk.*.ffn_latent_down",
+        f"{step}.routed.widen": "blk.*.ffn_latent_up",
+    }
+    table, layers = gguf.llama_keys(config, own, (f"{step}.gate",)), "|".join(map(str, range(config.num_hidden_layers)))
+    return replace(table, ignored=(*table.ignored, rf"^blk\.(?!({layers})\.)\d+\."))  # that draft later words
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file, whose lists of heads and widths tell the kinds of its layers.
+
+    Raises:
+        UnsupportedConfig: experts in groups, of which a file does not say how many are kept.
+    """
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "vocab_size")
+    found, sizes = gguf.entries(metadata, names, layer_norm_epsilon="rms_norm_eps"), mamba.gguf_sizes2(metadata)
+    own = gguf.named(
+        metadata, heads="attention.head_count_kv", widths="feed_forward_length", n_routed_experts="expert_count",
+        num_experts_per_tok="expert_used_count", moe_intermediate_size="expert_feed_forward_length",
+        moe_shared_expert_intermediate_size="expert_shared_feed_forward_length", norm_topk_prob="expert_weights_norm",
+        routed_scaling_factor="expert_weights_scale", moe_latent_size="moe_latent_size", n_group="expert_group_count",
+        n_shared_experts="expert_shared_count", drafting="nextn_predict_layers",
+    )  # fmt: skip
+    if own.get("n_group", 1) > 1:
+        raise UnsupportedConfig("expert_group_count is above 1, and a file does not say how many groups are kept.")
+    layers = found["num_hidden_layers"] - own.pop("drafting", 0)
+    heads, widths = (x if isinstance(x, list) else [x] * layers for x in (own.pop("heads"), own.pop("widths")))
+    wide = EXPERTS if own.get("n_routed_experts") else DENSE
+    kinds = [FULL if h else wide if w else LINEAR for h, w in zip(heads[:layers], widths, strict=False)]
+    mlp = {"intermediate_size": max(widths)} if wide == DENSE else {}
+    tensors = gguf.tensor_names(metadata)
+    biases = {"mlp_bias": "ffn_up.bias", "use_bias": "ssm_in.bias", "use_conv_bias": "ssm_conv1d.bias"}
+    return {
+        **found,
+        **own,
+        **mlp,
+        **{name: any(one.endswith(end) for one in tensors) for name, end in biases.items()},
+        "num_key_value_heads": max(heads),
+        "layers_block_type": kinds,
+        "num_hidden_layers": layers,
+        "conv_kernel": sizes["kernel"],
+        "ssm_state_size": sizes["state"],
+        "mamba_num_heads": sizes["heads"],
+        "mamba_head_dim": sizes["inner"] // sizes["heads"],
+        "n_groups": sizes["groups"],
+    }
+
+
 ARCHITECTURE = Architecture(
-    "NemotronH", NemotronHConfig, build, keys, heads={"Model": None, "ForCausalLM": llama.generate}
+    "NemotronH",
+    NemotronHConfig,
+    build,
+    keys,
+    heads={"Model": None, "ForCausalLM": llama.generate},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

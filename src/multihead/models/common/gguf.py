@@ -73,10 +73,15 @@ def named(metadata: Mapping[str, Any], **names: str) -> dict[str, Any]:
     return {ours: metadata[f"{kind}.{theirs}"] for ours, theirs in names.items() if f"{kind}.{theirs}" in metadata}
 
 
-def has(metadata: Mapping[str, Any], *names: str) -> bool:
-    """True if a file has all these tensors, as far as its metadata comes with their names (`Settings`)."""
+def tensor_names(metadata: Mapping[str, Any]) -> Collection[str]:
+    """Return the names of a file's tensors, as far as its metadata comes with them (`Settings`)."""
     known: Collection[str] = getattr(metadata, "tensors", ())
-    return all(name in known for name in names)
+    return known
+
+
+def has(metadata: Mapping[str, Any], *names: str) -> bool:
+    """True if a file has all these tensors, as far as its metadata comes with their names."""
+    return all(name in tensor_names(metadata) for name in names)
 
 
 def rotary_factor(metadata: Mapping[str, Any], width: int) -> dict[str, Any]:
