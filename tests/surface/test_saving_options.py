@@ -38,7 +38,7 @@ def test_weights_that_are_given_are_those_that_are_written(model, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.parametrize("option", [{"safe_serialization": False}, {"variant": "fp16"}])
+@pytest.mark.parametrize("option", [{"safe_serialization": False}, {"save_original_format": False}])
 def test_what_is_not_done_is_refused_before_anything_is_written(model, tmp_path, option):
     with pytest.raises(UnsupportedOption, match=next(iter(option))):
         model.save_pretrained(tmp_path / "a", **option)

@@ -15,6 +15,7 @@ from ..config import write_json
 from ..errors import InvalidInput, ModelNotFound, read_errors
 from ..files import rebuild_folder
 from ..gguf_names import models
+from ..hub.choice import with_variant
 
 if TYPE_CHECKING:
     from .quantized.tensors import QuantizedTensors
@@ -75,7 +76,7 @@ def read_quantized(checkpoint: Checkpoint, entries: Mapping[str, Any]) -> Checkp
     return replace(checkpoint, tensors=found, quantized=found)
 
 
-def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, *, gguf_file: str | None = None, variant: str | None = None) -> Checkpoint:
     """Open the weights of a folder or file: safetensors before torch's format, then GGUF, then Marian's binary.
 
     Raises:
@@ -87,9 +88,11 @@ def open_checkpoint(path: Path, *, gguf_file: str | None = None) -> Checkpoint:
         raise ModelNotFound(f"{path} does not exist.")
     if path.is_file():
         return _file(path)
-    for name in (SAFE, SAFE_INDEX, TORCH, TORCH_INDEX):
+    for name in (with_variant(each, variant) for each in (SAFE, SAFE_INDEX, TORCH, TORCH_INDEX)):
         if (path / name).is_file():
             return _file(path / name)
+    if variant is not None:
+        raise ModelNotFound(f"{path} has no weights of the variant {variant!r}: no {with_variant(SAFE, variant)}.")
     files = models(p.name for p in path.glob("[!.]*.gguf"))
     others = [path / name for name in files] or sorted(p for p in path.glob("model*.bin") if _marian(p))
     if len(others) == 1:
@@ -122,18 +125,18 @@ def _by_format(path: Path, source: str) -> Checkpoint:
         from .safetensors import SafeTensors
 
         return Checkpoint(source, "huggingface", SafeTensors([path]))
-    if path.name == SAFE_INDEX:
+    if path.name.startswith(f"{SAFE}.index."):
         from .safetensors import sharded
 
         return Checkpoint(source, "huggingface", sharded(path))
-    if path.suffix in (".json", ".txt", ".model", ".md") and path.name != TORCH_INDEX:
+    if path.suffix in (".json", ".txt", ".model", ".md") and not path.name.startswith(f"{TORCH}.index."):
         raise ModelNotFound(
             f"{path} holds no weights. Give its folder, {path.parent}, or a file of weights: "
             f"*.safetensors, *.bin, *.gguf, or the index of either of the first two."
         )
     from . import torch_files
 
-    if path.name == TORCH_INDEX:
+    if path.name.startswith(f"{TORCH}.index."):
         return Checkpoint(source, "huggingface", torch_files.read_sharded(path))
     if path.name != TORCH and _marian(path):
         from .marian import MarianTensors
@@ -149,6 +152,7 @@ def save_tensors(
     *,
     shard_bytes: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
+    variant: str | None = None,
 ) -> list[Path]:
     """Write model.safetensors, or shards and their index, to a temporary folder, then move them here.
 
@@ -161,11 +165,8 @@ def save_tensors(
     from .safetensors import write
 
     shards = split(tensors, shard_bytes)
-    names = (
-        [SAFE]
-        if len(shards) == 1
-        else [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
-    )
+    parts = [f"model-{n + 1:05}-of-{len(shards):05}.safetensors" for n in range(len(shards))]
+    names = [with_variant(name, variant) for name in ([SAFE] if len(shards) == 1 else parts)]
     files: dict[str, Callable[[Path], object]] = {
         name: partial(write, shard, metadata=metadata) for name, shard in zip(names, shards, strict=True)
     }  # fmt: skip
@@ -173,22 +174,25 @@ def save_tensors(
         total = sum(t.numel() * t.element_size() for t in tensors.values())
         table = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         index = {"metadata": {"total_size": total}, "weight_map": table}
-        files[SAFE_INDEX] = lambda path: write_json(path, index)
-    return replace_weights(folder, files)
+        files[with_variant(SAFE_INDEX, variant)] = lambda path: write_json(path, index)
+    return replace_weights(folder, files, variant)
 
 
-def replace_weights(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> list[Path]:
+def replace_weights(
+    folder: Path, files: Mapping[str, Callable[[Path], object]], variant: str | None = None
+) -> list[Path]:
     """Write weights to a temporary folder, move them all here, and remove those of an earlier save.
 
     Args:
-        files: name -> what writes it to a path.
+        files: name -> what writes it to a path. variant: part of the names of the files that it replaces.
 
     Raises:
         InvalidInput: the folder cannot be written, or the disk is full; what was there before is still whole.
     """
-    last = SAFE_INDEX if SAFE_INDEX in files else next(iter(files))
+    index = with_variant(SAFE_INDEX, variant)
+    last = index if index in files else next(iter(files))
     try:
-        with rebuild_folder(folder, last, is_weights) as stage:
+        with rebuild_folder(folder, last, lambda name: is_weights(name, variant)) as stage:
             for name, make in files.items():
                 make(stage / name)
     except OSError as error:
@@ -210,7 +214,9 @@ def split(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
     return shards
 
 
-def is_weights(name: str) -> bool:
-    """True if `open_checkpoint` reads weights from a file of this name, GGUF and Marian aside."""
-    pattern = r"(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?"
-    return name == PREPARED or re.fullmatch(pattern, name) is not None
+def is_weights(name: str, variant: str | None = None) -> bool:
+    """True if `open_checkpoint` reads weights of a variant from a file of this name, GGUF and Marian aside."""
+    own = "" if variant is None else rf"\.{re.escape(variant)}"
+    shard = r"(-\d{5}-of-\d{5})?"
+    pattern = rf"(model|pytorch_model)({own}{shard}\.(safetensors|bin)|\.(safetensors|bin)\.index{own}\.json)"
+    return (name == PREPARED and variant is None) or re.fullmatch(pattern, name) is not None

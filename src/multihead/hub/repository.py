@@ -70,7 +70,7 @@ def _fetch_missing(cache: Snapshots, request: Request) -> Path:
     source = f"{cache.repo} at {request.revision or 'main'} ({commit[:12]})"
     if request.subfolder:
         source += f", subfolder {request.subfolder!r},"
-    choice = choose(names, request.want, request.gguf_file, source)
+    choice = choose(names, request.want, request.gguf_file, source, request.variant)
     folder = cache.folder(commit).joinpath(*safe_relative_path(request.subfolder, "subfolder").parts)
     first = [*choice.companions, *([choice.index] if choice.index else [])]
     _download(cache, request, commit, listed, first)

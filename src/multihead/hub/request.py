@@ -35,6 +35,7 @@ class Request:
     cache_dir: Path | None = None
     local_files_only: bool = False
     gguf_file: str | None = None
+    variant: str | None = None
     progress: Progress | None = None
 
     @property

@@ -75,7 +75,7 @@ class Snapshots:
             raise ModelNotFound(f"{self.storage} has no copy of revision {revision!r}")
         names = names_below(list_files(self.folder(commit)), request.subfolder)
         source = f"the copy of commit {commit[:12]} in {self.storage}"
-        choice = choose(names, request.want, request.gguf_file, source)
+        choice = choose(names, request.want, request.gguf_file, source, request.variant)
         folder = self.folder(commit).joinpath(*safe_relative_path(request.subfolder, "subfolder").parts)
         missing = [name for name in shards(folder, choice) if name not in names]
         if missing:

@@ -138,7 +138,7 @@ class _AutoModel:
         )
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *arguments: Any, **options: Any) -> PreTrainedModel:
+    def from_pretrained(cls, name: str | os.PathLike[str] | None, *arguments: Any, **options: Any) -> PreTrainedModel:
         """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
         from .loading import load_model
 

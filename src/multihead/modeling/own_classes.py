@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def knows(auto: str, config_class: type[Config]) -> bool:
         return False
 
 
-def registered_model(auto: str, name: str | os.PathLike[str], options: Mapping[str, Any]) -> Any:
+def registered_model(auto: str, name: Any, options: Mapping[str, Any]) -> Any:
     """Return the class that a program registered for a checkpoint's config; None where a family's is loaded.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,14 +15,16 @@ from torch import Tensor, nn
 from ..checkpoints.folder import Checkpoint
 from ..config import CONFIG_FILE, Config, changed, is_open, read_json
 from ..errors import CheckpointMismatch, InvalidInput, UnsupportedOption, read_errors
+from ..generation.config import GenerationConfig
 from ..hub.local import is_adapter
 from .fill_weights import NewWeights, check_pattern, fill, other_heads, unify_dtypes, warn_new_weights
-from .load_request import LoadRequest
+from .load_request import LoadRequest, Name
 from .loading import ResolvedModel, open_files, read_generation_config, resolve
-from .own_parts import OwnTensor, SharedParameters, family_models, own_tensors
+from .loading_info import loading_info
+from .own_parts import OwnTensor, SharedParameters, family_models, own_tensors, with_prefix
 
 
-def load_own(cls: Any, name: str | os.PathLike[str], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def load_own(cls: Any, name: Name, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     """Return a model of a program's own class with a checkpoint's weights.
 
     Args:
@@ -35,6 +36,7 @@ def load_own(cls: Any, name: str | os.PathLike[str], arguments: tuple[Any, ...],
             all listed. Others as `load_model`.
     """
     options = dict(options)
+    shows = options.pop("output_loading_info", False)
     taken = list(inspect.signature(cls.__init__).parameters.values())[2:]
     named = {each.name for each in taken if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)}
     given = {option: options.pop(option) for option in list(options) if option in named}
@@ -50,12 +52,15 @@ def load_own(cls: Any, name: str | os.PathLike[str], arguments: tuple[Any, ...],
     if getattr(model, "config", None) is None:
         raise InvalidInput(f"The constructor of {cls.__name__} does not call super().__init__(config).")
     fill_own(model, opened.checkpoint, resolved.request, opened.dtype)
-    model.name_or_path, model.checkpoint_folder = str(name), resolved.path
+    model.name_or_path, model.checkpoint_folder = str(name or ""), resolved.path
     for part in family_models(model).values():
         if request.attn_implementation is not None:
             part.set_attention(request.attn_implementation)
     read_generation_config(model, resolved.path)
-    return model.eval()
+    if request.generation_config is not None:
+        model.generation_config = GenerationConfig.coerce(request.generation_config)
+    model.eval()
+    return (model, loading_info(model, request.state_dict)) if shows else model
 
 
 def with_own_config(cls: Any, resolved: ResolvedModel) -> LoadRequest:
@@ -151,23 +156,6 @@ def fill_tensor(
     if not tied:
         one.replace(one.value.detach().to(device, dtype if floats else None))
         found.new.append(one.name)
-
-
-def with_prefix(model: Any, stored: list[str], own: list[OwnTensor]) -> dict[str, str]:
-    """Return the model's names of stored tensors -> their names in the file.
-
-    A file of a model's base lacks the base's name (`base_model_prefix`), and that of a model with a head has it.
-    """
-    prefix = f"{model.base_model_prefix}."
-    if prefix == ".":
-        return {name: name for name in stored}
-    inner = {one.name for one in own}
-    if hasattr(model, model.base_model_prefix):
-        if any(name.startswith(prefix) for name in stored):
-            return {name: name for name in stored}
-        return {f"{prefix}{name}" if f"{prefix}{name}" in inner else name: name for name in stored}
-    within = [name for name in stored if name.removeprefix(prefix) in inner and name.startswith(prefix)]
-    return {name.removeprefix(prefix): name for name in within} if within else {name: name for name in stored}
 
 
 def report(model: Any, checkpoint: Checkpoint, request: LoadRequest, left: Iterable[str], found: Found) -> None:

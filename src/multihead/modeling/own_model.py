@@ -22,7 +22,7 @@ from .base_model import BaseModel
 from .own_loading import load_own
 from .own_parts import family_models, stored_tensors
 from .program_methods import ProgramMethods
-from .saving import save
+from .saving import save_and_push
 
 
 class Matches(type):
@@ -72,7 +72,7 @@ class OwnModel(ProgramMethods, metaclass=Matches):
         self.config, self.name_or_path = config, config.name_or_path
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], *arguments: Any, **options: Any) -> Any:
+    def from_pretrained(cls, name: str | os.PathLike[str] | None, *arguments: Any, **options: Any) -> Any:
         """Return a model with a checkpoint's weights; see `multihead.modeling.own_loading.load_own`.
 
         Parts that the checkpoint lacks keep the values of the constructor, with a warning that names them.
@@ -88,7 +88,7 @@ class OwnModel(ProgramMethods, metaclass=Matches):
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Write config.json and model.safetensors; see `multihead.modeling.saving.save` for the options."""
-        save(self, Path(folder), **options)
+        save_and_push(self, Path(folder), options)
 
     def stored_tensors(self) -> dict[str, Tensor]:
         """Return the tensors as files have them, by name."""

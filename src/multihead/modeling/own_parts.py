@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -93,3 +94,20 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
             seen.add(id(one.value))
             out[one.name] = one.value.detach().contiguous()
     return out
+
+
+def with_prefix(model: Any, stored: list[str], own: list[OwnTensor]) -> dict[str, str]:
+    """Return the model's names of stored tensors -> their names in the file.
+
+    A file of a model's base lacks the base's name (`base_model_prefix`), and that of a model with a head has it.
+    """
+    prefix = f"{model.base_model_prefix}."
+    if prefix == ".":
+        return {name: name for name in stored}
+    inner = {one.name for one in own}
+    if hasattr(model, model.base_model_prefix):
+        if any(name.startswith(prefix) for name in stored):
+            return {name: name for name in stored}
+        return {f"{prefix}{name}" if f"{prefix}{name}" in inner else name: name for name in stored}
+    within = [name for name in stored if name.removeprefix(prefix) in inner and name.startswith(prefix)]
+    return {name.removeprefix(prefix): name for name in within} if within else {name: name for name in stored}

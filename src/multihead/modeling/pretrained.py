@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from ..config import Config, is_open
 from ..errors import InvalidInput, MissingHead
-from ..hub.push import pop_upload
 from ..nn.modes import evaluating
 from .base_model import BaseModel
 from .loading import load_model
 from .model_config import config_options, load_config_of
 from .resize_embeddings import resize
-from .saving import save
+from .saving import save_and_push
 
 
 class PreTrainedModel(BaseModel):
@@ -30,7 +29,7 @@ class PreTrainedModel(BaseModel):
     config_class: ClassVar[type[Config]]
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Any:
+    def from_pretrained(cls, name: str | os.PathLike[str] | None, **options: Any) -> Any:
         """Return a model with a checkpoint's weights; see `multihead.modeling.loading.load_model` for the options."""
         if is_open(cls.config_class) and options.get("config") is None:
             options["config"] = load_config_of(cls.config_class, name, **config_options(options))
@@ -43,10 +42,7 @@ class PreTrainedModel(BaseModel):
         into folders of their names, but for "default". See `multihead.modeling.saving.save` for the options; with
         `push_to_hub=True`, those of `push_to_hub` and `repo_id` (default: the folder's name) too.
         """
-        upload = pop_upload(options, folder)
-        save(self, Path(folder), **options)
-        if upload is not None and options.get("is_main_process", True):
-            self.push_to_hub(**upload)
+        save_and_push(self, Path(folder), options)
 
     def generate(self, inputs: Any = None, generation_config: Any = None, **options: Any) -> Any:
         """Generate sequences of tokens; see `multihead.generation.generate`.

@@ -15,10 +15,22 @@ from ..config import CONFIG_FILE, GENERATION_FILE
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from ..files import rebuild_folder
 from ..hub.local import is_adapter
+from ..hub.push import pop_upload
 from ..nn.empty import empty_weights
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepared_files import save as save_prepared
 from .base_model import BaseModel
+
+USUAL = {"save_peft_format": True, "save_original_format": True, "distributed_checkpoint": False}  # what is always done
+
+
+def save_and_push(model: Any, folder: Path, options: Mapping[str, Any]) -> None:
+    """Save a model, and upload the folder where `push_to_hub=True` says so; see `save` and `PushToHub`."""
+    given = dict(options)
+    upload = pop_upload(given, folder)
+    save(model, folder, **given)
+    if upload is not None and given.get("is_main_process", True):
+        model.push_to_hub(**upload)
 
 
 def save(
@@ -30,6 +42,7 @@ def save(
     *,
     save_function: Callable[..., Any] | None = None,
     safe_serialization: bool = True,
+    variant: str | None = None,
     **options: Any,
 ) -> None:
     """Save a model; see `PreTrainedModel.save_pretrained`.
@@ -38,6 +51,7 @@ def save(
         is_main_process: False writes nothing: of several processes, one writes.
         state_dict: weights by the model's own names, instead of those that it holds: gathered from several devices.
         save_function: is not called; accelerate's recipe gives one, and safetensors are written without it.
+        variant: part of the names of the files of weights, beside those of other variants: model.fp16.safetensors.
 
     Raises:
         UnsupportedOption: `safe_serialization=False` (pickles are read here and never written), an option that is not
@@ -45,10 +59,11 @@ def save(
     """
     if not safe_serialization:
         raise UnsupportedOption("safe_serialization=False: weights are written as safetensors alone.")
-    if asked := [name for name, value in options.items() if value is not None]:
+    if asked := [name for name, value in options.items() if value is not None and value is not USUAL.get(name)]:
         raise UnsupportedOption(f"save_pretrained has no option {asked[0]!r}.")
     if is_main_process:
-        write(model if state_dict is None else with_weights(model, state_dict), folder, shard_bytes(max_shard_size))
+        whole = model if state_dict is None else with_weights(model, state_dict)
+        write(whole, folder, shard_bytes(max_shard_size), variant)
 
 
 def with_weights(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
@@ -65,7 +80,7 @@ def with_weights(model: BaseModel, weights: Mapping[str, Tensor]) -> BaseModel:
     return other
 
 
-def write(model: Any, folder: Path, size: int) -> None:
+def write(model: Any, folder: Path, size: int, variant: str | None = None) -> None:
     """Write a model in shards of at most `size` bytes. Raises UnsupportedOption, InvalidInput."""
     if folder.is_file():
         raise InvalidInput(f"{folder} is a file; save_pretrained needs a folder.")
@@ -82,18 +97,24 @@ def write(model: Any, folder: Path, size: int) -> None:
             f"{type(model).__name__} keeps numbers that are no parameters and are not written: {', '.join(buffers)}. "
             "Make them parameters with requires_grad=False, or buffers with persistent=False."
         )
+    if variant is not None and model.prepared:
+        raise UnsupportedOption("variant is for weights as a checkpoint has them, not for a model that was prepared.")
     if is_adapter(folder):
         raise InvalidInput(f"{folder} holds an adapter, which others would add to this model; use a folder of its own.")
     tensors = {} if model.prepared else model.stored_tensors()
     kind = str(model.dtype).removeprefix("torch.")
     config = model.config.changed(architectures=[type(model).__name__], dtype=kind)
+
+    def replaced(name: str) -> bool:
+        return is_weights(name, variant) or name == GENERATION_FILE
+
     config.to_json_string()  # what cannot be written is found before anything is
     try:
-        with rebuild_folder(folder, CONFIG_FILE, lambda name: is_weights(name) or name == GENERATION_FILE) as stage:
+        with rebuild_folder(folder, CONFIG_FILE, replaced) as stage:
             if model.prepared:
                 save_prepared(model, stage)
             else:
-                save_tensors(stage, tensors, shard_bytes=size)
+                save_tensors(stage, tensors, shard_bytes=size, variant=variant)
             config.save_pretrained(stage)
             if "generation_config" in model.__dict__ and model.generation_config.file_entries:
                 model.generation_config.save_pretrained(stage)
