@@ -134,3 +134,15 @@ def test_a_count_of_labels_divides_the_sum_of_losses(name, tmp_path):
     classifier = multihead.BertForSequenceClassification(multihead.BertConfig(**TINY))
     with pytest.raises(TypeError, match="takes no num_items_in_batch"):
         classifier(IDS, labels=torch.tensor([0, 1]), num_items_in_batch=2)
+
+
+def test_the_backbone_named_model_is_no_model_inside_another(llama):
+    model, tokenizer = (
+        kind.from_pretrained(llama) for kind in (multihead.AutoModelForCausalLM, multihead.AutoTokenizer)
+    )
+    found = multihead.pipeline("text-generation", model=model, tokenizer=tokenizer)("a", max_new_tokens=1)
+    assert found[0]["generated_text"]
+    assert isinstance(model.model, torch.nn.Module)
+    arguments = multihead.TrainingArguments("unused", max_steps=1, save_strategy="no", use_cpu=True, report_to="none")
+    rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}]
+    assert multihead.Trainer(model, arguments, train_dataset=rows).train().global_step == 1

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from .. import hub
 from ..consoles import screen
+from ..nn.inner_model import inner_model
 from ..pipelines.defaults import ANSWERS, ENGLISH_PORTUGUESE, MINILM, SENTIMENT, SMOLLM2, Default
 from . import demo_texts as samples
 from .precision import load_options
@@ -138,7 +139,7 @@ def load(console: Console, precision: str) -> Pipes:
         start = time.perf_counter()
         with console.status(f"Loading {model.title}"):
             pipes.append(pipeline(task, model.name, **load_options(precision, None)))
-        millions = getattr(pipes[-1].model, "model", pipes[-1].model).num_parameters() / 1e6
+        millions = inner_model(pipes[-1].model).num_parameters() / 1e6
         timings.append_text(
             Text.assemble(
                 (" · ", "dim"), (model.title, ""), (f" {millions:.0f}M in {time.perf_counter() - start:.2f} s", "dim")

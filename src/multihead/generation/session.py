@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidInput
+from ..nn.inner_model import inner_model
 from .checks import check_strategies
 from .config import GenerationConfig
 from .engine.prefix_cache import PrefixCache
@@ -124,7 +125,7 @@ def run_until(engine: Engine, job: GenerationJob, stopped: Callable[[], bool]) -
 
 def weights_version(model: Any) -> tuple[Any, ...]:
     """Return what changes when a model's weights or adapters do: cached keys then belong to another model."""
-    own = getattr(model, "model", model)
+    own = inner_model(model)
     tensors = [*own.parameters(), *own.buffers()]
     versions = [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors]
     adapters = (*getattr(own, "adapter_sources", ()), *getattr(own, "active_adapters", ()))

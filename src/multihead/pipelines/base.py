@@ -19,6 +19,7 @@ from ..kernels.ragged import SequenceLayout
 from ..modeling import auto
 from ..modeling.pretrained import PreTrainedModel
 from ..nn.embeddings import learned_positions
+from ..nn.inner_model import inner_model
 from ..runtime.turns import turn
 from ..token_batches import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
@@ -87,7 +88,7 @@ class Pipeline:
     @property
     def precision(self) -> str:
         """Precision that the model was prepared in, such as "int8", else the dtype it computes in: "bfloat16"."""
-        prepared: str | None = getattr(self.model, "model", self.model).prepared
+        prepared: str | None = inner_model(self.model).prepared
         return prepared or str(self.model.dtype).removeprefix("torch.")
 
     def __repr__(self) -> str:

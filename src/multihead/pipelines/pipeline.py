@@ -12,6 +12,7 @@ from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, Unsupported
 from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_dtype, usable
 from ..modeling import auto
+from ..nn.inner_model import inner_model
 from ..runtime.prepare import resolve_precision
 from ..tokenizers.tokenizer import Tokenizer
 from .catalog import LANGUAGE_PAIR, get_task
@@ -102,7 +103,7 @@ def check_precision(model: Any, precision: str | None) -> None:
     """Raise UnsupportedOption if a loaded model was not prepared in this precision."""
     if precision is None:
         return
-    own = getattr(model, "model", model).prepared
+    own = inner_model(model).prepared
     if resolve_precision(precision, model.device) != own:
         found = f"it was prepared in {own}" if own else "it was not prepared"
         advice = "load it again" if own else f"call model.prepare({precision!r}) first"
@@ -153,7 +154,7 @@ def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, An
     if isinstance(model, (str, os.PathLike)):
         head = choose_head(entry, auto.AutoConfig.from_pretrained(model, **download))
     else:
-        own = head_name(getattr(model, "model", model).head_type)
+        own = head_name(inner_model(model).head_type)
         head = own if own in entry.pipelines else "Model" if "Model" in entry.pipelines else None
     if head is None:
         wanted = " or ".join(f"AutoModelFor{head}" for head in entry.pipelines)

@@ -12,6 +12,7 @@ from ..adapters.config import TASK_HEADS, LoraConfig
 from ..config import Config
 from ..errors import InvalidInput, UnsupportedOption, warn
 from ..modeling.pretrained import PreTrainedModel
+from ..nn.inner_model import inner_model
 from .arguments import TrainingArguments
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -34,7 +35,7 @@ def add_adapter(model: Any, config: Any) -> None:
         InvalidInput: the model already has an adapter, which the new one would disable.
         UnsupportedOption: the config's task_type belongs to another head, so the model's head would not be trained.
     """
-    inner = model if hasattr(model, "add_adapter") else getattr(model, "model", model)
+    inner = model if hasattr(model, "add_adapter") else inner_model(model)
     if not hasattr(inner, "add_adapter"):
         raise InvalidInput(f"peft_config needs a model of this library, not a {type(inner).__name__}.")
     if inner.adapters is not None:
@@ -70,7 +71,7 @@ def convert_to_float32(model: Any, arguments: TrainingArguments) -> None:
     if not halves:
         return
     kind = str(halves[0][1].dtype).removeprefix("torch.")
-    inner = getattr(model, "model", model)
+    inner = inner_model(model)
     if isinstance(inner, PreTrainedModel) and inner.adapters is None:
         model.to(torch.float32)
         warn(
@@ -100,7 +101,7 @@ def check_trainable(model: Any) -> None:
     """Raise InvalidInput for a model without trainable parameters."""
     if any(p.requires_grad for p in model.parameters()):
         return
-    adapted = getattr(getattr(model, "model", model), "adapters", None) is not None
+    adapted = getattr(inner_model(model), "adapters", None) is not None
     advice = (
         "Load its adapter with load_adapter(..., is_trainable=True), or give the Trainer the folder's name and a task."
         if adapted

@@ -14,6 +14,7 @@ import torch
 from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.hardware import best_device
 from ..kernels.malloc import retain_freed_memory
+from ..nn.inner_model import inner_model
 from ..nn.stack import set_gradient_checkpointing
 from . import user_hooks as hooks
 from .arguments import TrainingArguments
@@ -198,7 +199,7 @@ class Trainer(ScriptMethods, HubMethods):
         """
         if self.train_dataset is None:
             raise InvalidInput("There is nothing to train on: give train_dataset.")
-        if getattr(self.model, "prepared", None) or getattr(getattr(self.model, "model", None), "prepared", None):
+        if getattr(self.model, "prepared", None) or getattr(inner_model(self.model), "prepared", None):
             raise InvalidInput("This model was prepared for inference; load it without precision=... to train it.")
         if self.model_init is not None:
             set_seed(self.args.seed)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ...errors import InvalidInput
+from ...nn.inner_model import inner_model
 from ..base import ForwardPipeline, PipelineOptions
 from ..calibration import Calibration, find_calibration
 from ..streaming_batcher import ModelInput, check_unicode
@@ -46,7 +47,7 @@ class DecisionPipeline(ForwardPipeline):
     Options: ClassVar[type[PipelineOptions]] = DecisionOptions
 
     def __init__(self, model: Any, tokenizer: Any, name: str, **options: Any) -> None:
-        source = getattr(model, "model", model).name_or_path
+        source = inner_model(model).name_or_path
         self.settings: DecisionSettings = find_settings(source, local_files_only=True)
         super().__init__(model, tokenizer, name, **options)
 

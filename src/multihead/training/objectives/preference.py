@@ -182,7 +182,7 @@ class PreferenceObjective(Objective):
         tokens = PackedSequences.of(sides, self.device)
         hidden, context = hidden_states(model, tokens)
         labels = next_labels((side["labels"] for side in sides), self.device)
-        log_probs = sequence_log_probs(model.score, hidden, labels, context.runs)
+        log_probs = sequence_log_probs(model.score_states, hidden, labels, context.runs)
         return log_probs / _answer_tokens(sides, log_probs.device) if self.kind == "ipo" else log_probs
 
     def targets(self, batch: Sequence[Example]) -> list[Any]:

@@ -308,7 +308,7 @@ def token_loss(model: Any, hidden: Tensor, labels: Tensor, smoothing: float) -> 
     parameters = tuple(model.head.parameters())
     layer = getattr(model.head, "out", None)
     width = model.vocabulary if layer is None else layer.out_features
-    return losses.chunked_cross_entropy(model.score, hidden, labels, parameters, smoothing, width)
+    return losses.chunked_cross_entropy(model.score_states, hidden, labels, parameters, smoothing, width)
 
 
 def next_labels(labels: Any, device: torch.device) -> Tensor:

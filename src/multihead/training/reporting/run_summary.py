@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...errors import UnsupportedOption, nearest
+from ...nn.inner_model import inner_model
 from ...nn.quantized_linear import QuantizedLinear
 from ...pipelines.catalog import TRAINABLE
 from ..data.features import Features
@@ -81,7 +82,7 @@ def parameter_counts(trainer: TrainingSession) -> tuple[int, int]:
 
 def training_method(trainer: TrainingSession) -> str:
     """Return what is trained, in a few words: `all weights`, `LoRA of rank 8 over a 4-bit model`."""
-    inner = getattr(trainer.model, "model", trainer.model)
+    inner = inner_model(trainer.model)
     adapters = getattr(inner, "adapters", None)
     bits = {int(module.format.bits) for module in inner.modules() if isinstance(module, QuantizedLinear)}
     over = f" over {'an' if 8 in bits else 'a'} {max(bits)}-bit model" if bits else ""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ....modeling.attention_maps import SIDES, Maps, attention_maps
+from ....nn.inner_model import inner_model
 from ....runtime.turns import turn
 from ...body import Body, read_body
 from ...errors import ApiError
@@ -85,7 +86,7 @@ def answer(model: ServedModel, body: AttentionRequest, key: Hashable) -> dict[st
     found = cache.get(key)
     if found is None:
         # a sentence encoder holds its model
-        inner = getattr(model.model, "model", model.model)
+        inner = inner_model(model.model)
         with turn():
             found = attention_maps(inner, model.tokenizer, model.id, body.text, body.target, MAX_TOKENS)
         cache.put(key, found)

@@ -14,6 +14,7 @@ from ....config import Config
 from ....errors import MultiheadError
 from ....machine_facts import facts
 from ....modeling.parameter_counts import bytes_by_part
+from ....nn.inner_model import inner_model
 from ....pipelines.catalog import canonical_name
 from ...models.served_model import ServedModel
 from ...models.tasks import main_task
@@ -58,7 +59,7 @@ def local_task(source: str) -> str | None:
 
 def inner_config(model: ServedModel) -> Config:
     """Return the config of a model; a sentence encoder holds its model."""
-    return getattr(model.model, "model", model.model).config
+    return inner_model(model.model).config
 
 
 def context_length(model: ServedModel) -> int | None:
@@ -75,7 +76,7 @@ def labels(model: ServedModel) -> list[str]:
 
 def described(model: ServedModel) -> dict[str, Any]:
     """Return what `multihead inspect` knows of a loaded model."""
-    inner = getattr(model.model, "model", model.model)
+    inner = inner_model(model.model)
     config = {key: value for key, value in inner.config.to_dict().items() if key not in HIDDEN}
     tokenizer = model.tokenizer
     limit = tokenizer.model_max_length
