@@ -27,6 +27,7 @@ from multihead.errors import CorruptFile, MultiheadError, UnsupportedConfig
 from multihead.kernels.quantization.base import format_of
 from multihead.kernels.quantization.nf4 import VALUES
 from multihead.modeling.model_config import describe_quantization
+from tests.checkpoints.quantized import numbers, opened, pack, rounded
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
@@ -40,23 +41,6 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 IDS = torch.arange(1, 19).view(2, 9)
-
-
-def opened(entries: dict[str, Any], parts: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> QuantizedTensors:
-    """Return the tensors of a module `m`, whose parts are given."""
-    found = QuantizedTensors({f"m.{part}": x for part, x in parts.items()}, open_format(entries), "a file")
-    found.dtype = dtype
-    return found
-
-
-def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack whole numbers along the last axis into int32, bit after bit, by Python's own numbers."""
-    rows = []
-    for row in codes.reshape(-1, codes.shape[-1]).tolist():
-        stream = sum(code << bits * place for place, code in enumerate(row))
-        words = [stream >> 32 * i & 0xFFFFFFFF for i in range(-(-len(row) * bits // 32))]
-        rows.append([word - (word >> 31 << 32) for word in words])
-    return torch.tensor(rows, dtype=torch.int32).view(*codes.shape[:-1], -1)
 
 
 # FP8
@@ -199,22 +183,6 @@ def test_a_whole_model_computes_what_the_reference_does(kind, tmp_path):
 
 
 # Integers
-
-
-def rounded(weight: Tensor, bits: int, size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return codes (rows, columns) that begin at 0; scales in half precision and zeros (rows, groups)."""
-    groups = weight.unflatten(1, (-1, size))
-    low, high = groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
-    middle, most = 2 ** (bits - 1), 2**bits - 1
-    span = 2 * torch.maximum(-low, high) if symmetric else high - low
-    scales = (span / most).half()
-    zeros = torch.full_like(low, middle) if symmetric else (-low / scales.float()).round().clamp(0, most)
-    codes = (groups / scales.float()[..., None] + zeros[..., None]).round().clamp(0, most)
-    return codes.flatten(1).long(), scales, zeros.long()
-
-
-def numbers(codes: Tensor, scales: Tensor, zeros: Tensor, index: Tensor) -> Tensor:
-    return (codes - zeros[:, index]).double().mul(scales.double()[:, index]).float()
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -408,14 +376,14 @@ def test_only_one_matrix_is_numbers_at_once(kind, options, tmp_path, monkeypatch
         ({"quant_method": "gptq", "bits": 5}, "bits is 5"),
         ({"quant_method": "gptq"}, "bits"),
         ({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}, "marlin"),
-        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
+        ({"quant_method": "awq", "bits": 4, "version": "marlin"}, "marlin"),
         ({"quant_method": "fp8", "weight_block_size": [128]}, "weight_block_size"),
         ({"quant_method": "fp8", "activation_scheme": "none"}, "activation_scheme"),
         ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, "lm_head"),
         ({"quant_method": "fp8", "modules_to_not_convert": ["("]}, "patterns"),
         ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "marlin-24"),
         ({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"a": 4}}, "types"),
-        (tensors_config({"num_bits": 4, "type": "float", "strategy": "group"}), "4 bits"),
+        (tensors_config({"num_bits": 4, "type": "float", "strategy": "channel"}), "4 bits"),
         ({"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf3"}, "nf3"),
     ],
     ids=str,

@@ -50,7 +50,13 @@ MODULES = (
 HOME = "0_Transformer/"
 # These change what the files above mean, so they are fetched before them.
 COMPANIONS = {
-    Want.CONFIG: ("generation_config.json", "decision.json", "decision_template.jinja", *MODULES),
+    Want.CONFIG: (
+        "generation_config.json",
+        "hf_quant_config.json",
+        "decision.json",
+        "decision_template.jinja",
+        *MODULES,
+    ),
     Want.TOKENIZER: (
         CONFIG,
         "tokenizer_config.json",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import Checkpoint, open_checkpoint, read_quantized
-from ..checkpoints.quantized.registry import quantization_entries, without_quantization
+from ..checkpoints.quantized.registry import MODELOPT_FILE, quantization_entries, without_quantization
 from ..checkpoints.selected_tensors import SelectedTensors
 from ..config import CONFIG_FILE, Config, changed, is_open, read_json
 from ..errors import ModelNotFound, UnsupportedConfig, read_errors, warn
@@ -91,7 +91,7 @@ def open_text(path: Path, variant: str | None = None) -> Checkpoint:
     if checkpoint.layout != "huggingface" or not (path / CONFIG_FILE).is_file():
         return checkpoint
     entries = read_json(path / CONFIG_FILE)
-    if (quantization := quantization_entries(entries)) is not None:
+    if (quantization := quantization_of(path, entries)) is not None:
         checkpoint = read_quantized(checkpoint, quantization)
     half = text_half(entries)
     if half is None:
@@ -105,11 +105,22 @@ def open_text(path: Path, variant: str | None = None) -> Checkpoint:
     return replace(checkpoint, tensors=SelectedTensors(checkpoint.tensors, parts))
 
 
+def quantization_of(path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a folder's quantized weights: of config.json, or of NVIDIA's file beside an older one."""
+    found = quantization_entries(config)
+    if found is not None or "quantization_config" in config or not (path / MODELOPT_FILE).is_file():
+        return found
+    settings = read_json(path / MODELOPT_FILE).get("quantization")
+    if not isinstance(settings, Mapping):
+        raise UnsupportedConfig(f'{path / MODELOPT_FILE} has no table of settings under "quantization".')
+    return {**settings, "quant_method": "modelopt"}
+
+
 def describe_quantization(path: Path) -> str | None:
     """Return format and bits of a folder's quantized weights in a few words; None where config.json says nothing."""
     if not (path / CONFIG_FILE).is_file():
         return None
-    entries = quantization_entries(read_json(path / CONFIG_FILE))
+    entries = quantization_of(path, read_json(path / CONFIG_FILE))
     return None if entries is None else read_quantized(open_checkpoint(path), entries).describe_weights()
 
 

@@ -12,23 +12,27 @@ from torch import Tensor
 from ...errors import UnsupportedConfig, read_errors
 from .format import StoredFormat, expect
 from .fp8 import NARROW, scaled
+from .microscaling import e2m1_codes, scale_numbers
 from .packing import unpack
 from .stored_codes import Codes, StoredCodes, plain
 
-FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision")
+FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision",
+           "nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized")  # fmt: skip
 
 
 class CompressedTensors(StoredFormat):
     """Weights of the modules that a group of `config_groups` targets, but for those of `ignore`.
 
-    Packed integers: `weight_packed` (outputs, packed inputs), int32, of codes that begin at 0; `weight_shape`.
-    Others: `weight` in int8 or float8. Both: `weight_scale`, `weight_zero_point`, `weight_g_idx`. Products are
-    computed with dequantized weights; inputs and caches are not rounded, so that their scales are not read.
+    Packed integers: `weight_packed` (outputs, packed inputs), int32, of codes that begin at 0; `weight_shape`. Packed
+    floats (NVFP4, MXFP4): `weight_packed` in bytes; `weight_global_scale`. Others: `weight` in int8 or float8. All:
+    `weight_scale`, `weight_zero_point`, `weight_g_idx`. Products are computed with dequantized weights; inputs and
+    caches are not rounded, so that their scales are not read.
     """
 
     method = "compressed-tensors"
     names = tuple(
-        (rf"\.weight_{part}$", ".weight", part) for part in ("packed", "scale", "zero_point", "shape", "g_idx")
+        (rf"\.weight_{part}$", ".weight", part)
+        for part in ("packed", "scale", "zero_point", "shape", "g_idx", "global_scale")
     )
     unread = (r"\.(input|output|[kvq])_(scale|zero_point|global_scale)$",)
 
@@ -37,6 +41,8 @@ class CompressedTensors(StoredFormat):
         self.entry("quantization_status", "compressed", "compressed")
         if self.entry("sparsity_config", {}).get("format", "dense") != "dense":
             raise UnsupportedConfig(f"{self.title}: weights compressed by their zeros (sparsity_config) are not read.")
+        if self.entry("transform_config", {}):
+            raise UnsupportedConfig(f"{self.title}: rotated weights (transform_config) are not read.")
         groups = self.entry("config_groups", {})
         if not isinstance(groups, Mapping) or not groups:
             raise UnsupportedConfig(f"{self.title}: config_groups is {groups!r}; a table of groups is read.")
@@ -47,11 +53,14 @@ class CompressedTensors(StoredFormat):
         """Return the patterns of modules of a group, and the settings of its weights."""
         weights = group.get("weights") or {}
         bits, kind = weights.get("num_bits"), weights.get("type", "int")
+        strategy, layout = weights.get("strategy"), group.get("format") or "dense"
         known = (kind == "int" and bits in range(2, 9)) or (kind == "float" and bits == 8)
-        if not known or weights.get("strategy") not in ("tensor", "channel", "group", "block", None):
+        known = known and strategy in ("tensor", "channel", "group", "block", None)
+        known = known or (kind == "float" and bits == 4 and strategy in ("tensor_group", "group"))
+        if not known or layout not in ("dense", *FORMATS):
             raise UnsupportedConfig(
-                f"{self.title}: {name} has weights of {bits} bits ({kind}, {weights.get('strategy')}); read are "
-                "integers of 2 to 8 bits and floating-point numbers of 8, by tensor, channel, group or block."
+                f"{self.title}: {name} has weights of {bits} bits ({kind}, {strategy}, {layout}); read are integers of "
+                "2 to 8 bits and floating-point numbers of 8, by tensor, channel, group or block, and of 4, by group."
             )
         return [self.pattern(each) for each in group.get("targets") or ["Linear"]], weights
 
@@ -82,15 +91,33 @@ class CompressedTensors(StoredFormat):
     def codes(self, name: str, parts: Mapping[str, Tensor]) -> StoredCodes:
         settings = self.settings(name)
         expect("scale" in parts, name, "it has codes and no scales")
+        floating = settings.get("type", "int") == "float"
+        if floating and settings["num_bits"] == 4:
+            return packed_floats(name, parts, settings)
+        expect("global_scale" not in parts, name, "it has weight_global_scale, which goes with 4-bit floats")
         if "packed" in parts:
             return packed(name, parts, settings)
         expect("codes" in parts, name, "it has scales and no codes")
-        codes, floating = parts["codes"], settings.get("type", "int") == "float"
+        codes = parts["codes"]
         wanted = NARROW if floating else (torch.int8,)
         expect(codes.dtype in wanted, name, f"its codes are {codes.dtype}, and config.json says {settings.get('type')}")
         if settings.get("strategy") == "block":
             return scaled(name, plain(codes), parts["scale"].float(), tuple(settings["block_structure"]))
+        if floating:
+            parts = {**parts, "scale": scale_numbers(parts["scale"])}
         return grouped(name, plain(codes), parts, settings, parts.get("zero_point"))
+
+
+def packed_floats(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> StoredCodes:
+    """Return E2M1 numbers, two a byte: NVFP4, whose scales are divided by one number, or MXFP4."""
+    expect("packed" in parts and parts["packed"].dtype is torch.uint8, name, "it has no weight_packed of bytes")
+    whole, nvidia = parts.get("global_scale"), settings["strategy"] == "tensor_group"
+    fits = (whole is not None and whole.numel() == 1) == nvidia and (whole is None or nvidia)
+    expect(fits, name, f"one weight_global_scale goes with the strategy tensor_group, not {settings['strategy']}")
+    scales = scale_numbers(parts["scale"])
+    scales = scales if whole is None else scales / whole.float()
+    size = int(settings.get("group_size") or (16 if nvidia else 32))
+    return scaled(name, e2m1_codes(parts["packed"]), scales / 2, (1, size))
 
 
 def packed(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) -> StoredCodes:

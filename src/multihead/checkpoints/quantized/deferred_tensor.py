@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,18 @@ class StoredWeight:
             # what has another length belongs to all matrices
             own = slice(matrix, matrix + 1)
             parts = {part: x[own] if x.ndim and len(x) == count else x for part, x in parts.items()}
-        with read_errors(f"{self.source}: {self.name}"):
+        with self.errors():
             return self.format.codes(self.name, parts)
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Return a context in which errors of damaged tensors name the weight."""
+        return read_errors(f"{self.source}: {self.name}")
+
+    def numbers(self, dtype: torch.dtype) -> Tensor:
+        """Return the whole weight dequantized. Raises CorruptFile."""
+        codes = self.codes()
+        with self.errors():
+            return codes.numbers(dtype)
 
 
 class DeferredTensor(CodedTensor):
@@ -95,8 +106,9 @@ class DeferredTensor(CodedTensor):
         rows = self.rows - matrix * self.height
         if int(rows.min()) < 0 or int(rows.max()) >= self.height:
             return None
-        whole = torch.equal(rows, torch.arange(self.height))
-        return keep(self._codes(matrix), None if whole else rows, format)
+        whole, codes = torch.equal(rows, torch.arange(self.height)), self._codes(matrix)
+        with self.weight.errors():
+            return keep(codes, None if whole else rows, format)
 
     def moved(self, read: Callable[[Tensor], Tensor]) -> CodedTensor:
         return super().moved(read) if self.turned else self._with(read(self.rows[..., None])[..., 0])
@@ -135,7 +147,8 @@ class DeferredTensor(CodedTensor):
                 opened.clear()
                 opened[matrix] = self._codes(matrix)
             here = places == matrix
-            part = gather(opened[matrix], rows[here] - matrix * self.height, dtype)
+            with self.weight.errors():
+                part = gather(opened[matrix], rows[here] - matrix * self.height, dtype)
             if len(found) == 1:
                 return part
             out = out if out.numel() else torch.empty(len(rows), part.shape[1], dtype=dtype)

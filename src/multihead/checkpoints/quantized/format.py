@@ -14,7 +14,12 @@ from ...errors import CorruptFile, UnsupportedConfig, read_errors
 from .registry import FORMATS
 from .stored_codes import StoredCodes
 
-SKIPPED = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules")  # names of the same entry
+SKIPPED = (
+    "modules_to_not_convert",
+    "ignored_layers",
+    "llm_int8_skip_modules",
+    "skip_modules",
+)  # names of the same entry
 
 
 class StoredFormat(ABC):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import UnsupportedConfig
 from .format import StoredFormat, expect
-from .microscaling import e2m1_codes, powers
+from .microscaling import e2m1_codes, scale_numbers
 from .stored_codes import Codes, StoredCodes, plain
 
 NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -55,7 +55,7 @@ class Fp8(StoredFormat):
     def codes(self, name: str, parts: Mapping[str, Tensor]) -> StoredCodes:
         expect("codes" in parts, name, "it has scales and no codes")
         codes, scales = parts["codes"], parts["scales"] if "scales" in parts else parts["scale"]
-        scales = powers(scales) if scales.dtype is torch.uint8 else scales.float()
+        scales = scale_numbers(scales)
         if self.narrow and codes.dtype is torch.int8:
             return scaled(name, e2m1_codes(codes.view(torch.uint8)), scales / 2, (1, 32))
         expect(codes.dtype in NARROW, name, f"it has scales, and its codes are {codes.dtype}, not float8")

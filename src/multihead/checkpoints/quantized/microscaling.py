@@ -25,3 +25,9 @@ def e2m1_codes(packed: Tensor) -> Codes:
 def powers(exponents: Tensor) -> Tensor:
     """Return the powers of two that 8-bit exponents stand for, float32."""
     return torch.ldexp(torch.ones_like(exponents, dtype=torch.float32), exponents.int() - 127)
+
+
+def scale_numbers(scales: Tensor) -> Tensor:
+    """Return scales in float32, which may be stored as 8-bit exponents."""
+    exponents = scales.dtype in (torch.uint8, torch.float8_e8m0fnu)
+    return powers(scales.view(torch.uint8)) if exponents else scales.float()

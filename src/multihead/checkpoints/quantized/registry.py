@@ -9,13 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMATS: Mapping[str, str] = {  # quant_method -> module and class
+    "auto-round": "auto_round.AutoRound",
     "awq": "awq.Awq",
+    "bitnet": "bitnet.BitNet",
     "bitsandbytes": "bitsandbytes.BitsAndBytes",
     "compressed-tensors": "compressed_tensors.CompressedTensors",
+    "fbgemm_fp8": "fbgemm_fp8.FbgemmFp8",
     "fp8": "fp8.Fp8",
     "gptq": "gptq.Gptq",
+    "hqq": "hqq.Hqq",
+    "modelopt": "modelopt.ModelOpt",
     "mxfp4": "mxfp4.Mxfp4",
+    "quark": "quark.Quark",
+    "torchao": "torchao.TorchAo",
 }
+MODELOPT_FILE = "hf_quant_config.json"  # of NVIDIA's Model Optimizer, beside a config.json without its settings
 ENTRIES = ("quantization_config", "compression_config")  # the second is the older name
 PARTS = ("text_config", "llm_config", "language_config", "thinker_config")  # configs inside a multimodal one
 
@@ -30,7 +38,8 @@ def quantization_entries(config: Mapping[str, Any]) -> dict[str, Any] | None:
         if isinstance(found, Mapping):
             eight_or_four = found.get("load_in_8bit") or found.get("load_in_4bit")
             method = found.get("quant_method", "bitsandbytes" if eight_or_four else None)
-            if method in FORMATS:
+            own = method == "bitnet" and config.get("model_type") == "bitnet"  # that family has layers of its own
+            if method in FORMATS and not own:
                 return {**found, "quant_method": method}
     inner = (config[part] for part in PARTS if isinstance(config.get(part), Mapping))
     return next((found for part in inner if (found := quantization_entries(part)) is not None), None)

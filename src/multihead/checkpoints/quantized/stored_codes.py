@@ -118,7 +118,7 @@ class StoredCodes:
         """Write rows of one matrix of codes, from `begin` on, into (rows, columns)."""
         scales, zeros = (None if x is None else x.reshape(-1, *x.shape[-2:])[matrix] for x in (self.scales, self.zeros))
         assert scales is not None
-        step = max(1, SLICE // max(1, self.codes.columns))
+        step = max(self.codes.each, SLICE // max(1, self.codes.columns))
         for first in range(begin, begin + len(target), step):
             end = min(first + step, begin + len(target))
             codes, part = self.codes.rows(first, end, matrix), slice(first, end)

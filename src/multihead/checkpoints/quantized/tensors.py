@@ -69,7 +69,7 @@ class QuantizedTensors(Mapping[str, Tensor]):
             return self.stored[name]
         parts = {part: self.stored[key] for part, key in self.weights[name].items()}
         weight = StoredWeight(self.format, name, parts, self.source)
-        return DeferredTensor.of(weight) if self.deferred else weight.codes().numbers(self.dtype)
+        return DeferredTensor.of(weight) if self.deferred else weight.numbers(self.dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
