@@ -42,14 +42,14 @@ from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
 from ..runtime.turns import in_turn
 from .model_methods import ModelMethodsMixin
-from .pack_inputs import PackedInputs, own_cache, pack_inputs, to_int64
+from .pack_inputs import PackedInputs, check_cache_position, own_cache, pack_inputs, to_int64
 from .recompute_cache import run_with_cache
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
 M = TypeVar("M", bound="BaseModel")
 UNUSED = frozenset(  # arguments of the reference that programs pass on as None
-    """head_mask cross_attn_head_mask decoder_head_mask encoder_hidden_states encoder_attention_mask cache_position
-    position_bias num_items_in_batch""".split()
+    """head_mask cross_attn_head_mask decoder_head_mask encoder_hidden_states encoder_attention_mask position_bias
+    cache_position num_items_in_batch""".split()
 )
 BACKENDS: Mapping[str, AttentionFunction] = {"eager": attend, "sdpa": fused_attention}
 
@@ -211,6 +211,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         past_key_values = more.pop(memory_name, past_key_values)  # type: ignore[assignment]
         use_cache = more.pop(use_name, use_cache)  # type: ignore[assignment]
         past_key_values = own_cache(self, past_key_values, input_ids, inputs_embeds)
+        place = more.pop("cache_position", None)
         routers = self._shows_routers(more.pop("output_router_logits", None) if self._routes else None)
         own = {name: x for name, x in more.items() if name in self.architecture.inputs}
         known = self._labels(without_media({name: x for name, x in more.items() if name not in own}))
@@ -237,6 +238,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         )
         if len(read.layout.runs) > read.layout.shape[0]:
             use_cache = False  # of several sequences in a row, none goes on
+        check_cache_position(place, past_key_values, read.layout.shape[1])
         if self.config.placeholder_token_ids and read.ids is not None:
             refuse_placeholders(self.config, read.ids.tolist())
         memory = past_key_values
@@ -430,7 +432,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         """Return the output fields that a caller asked for, padded."""
         shown: dict[str, Any] = {}
         if memory is not None:
-            shown["past_key_values"] = memory
+            shown["past_key_values"] = memory.owner or memory
         if capture.hidden is not None:
             shown[hidden] = tuple(layout.unpack(x) for x in capture.hidden)
         if capture.attentions is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, UnsupportedOption
 from ..kernels.ragged import SequenceLayout
 from ..nn.cache.store import BatchCache
 from ..nn.ragged import Layout, positions_in_sequences
@@ -44,10 +44,24 @@ def own_cache(model: Any, given: Any, *inputs: Any) -> BatchCache | None:
         return given
     if not hasattr(given, "of_model"):
         raise InvalidInput(
-            f"past_key_values is what an earlier pass returned, or a DynamicCache(); not a {type(given).__name__}."
+            f"past_key_values is what an earlier pass returned, or a DynamicCache(); not a {type(given).__name__}. "
+            "DynamicCache(pairs) takes keys and values of each layer."
         )
     rows = next((x if isinstance(x, Tensor) else x[0] for x in inputs if x is not None), None)
-    return given.of_model(model, 0 if rows is None else rows.shape[0])
+    cache = given.of_model(model, 0 if rows is None else rows.shape[0])
+    cache.owner = given
+    return cache
+
+
+def check_cache_position(given: Tensor | None, cache: BatchCache | None, length: int) -> None:
+    """Raise UnsupportedOption where `cache_position` (length,) differs from what follows from the cache."""
+    if given is None:
+        return
+    past = 0 if cache is None else cache.get_seq_length()
+    if given.flatten().tolist() != list(range(past, past + length)):
+        raise UnsupportedOption(
+            f"cache_position is computed here: the {length} columns of this pass are at {past} and after. Leave it out."
+        )
 
 
 def pack_inputs(

@@ -361,7 +361,12 @@ class BatchCache:
 
     Args:
         texts: in the order of the pass. encoder_output: sources of a decoder's cross-attention, one a sequence.
+
+    Attributes:
+        owner: a program's own object that the cache was made for, which outputs then show; None without one.
     """
+
+    owner: object = None
 
     def __init__(
         self, store: KVCacheManager, texts: Sequence[CachedSequence], encoder_output: EncoderOutput | None = None
