@@ -26,7 +26,7 @@ KERNEL = (
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
-        cpmant dots3_note dots3_note_text
+        cpmant
         neomme
         """.split(),
         LATER,

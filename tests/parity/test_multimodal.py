@@ -15,6 +15,7 @@ import multihead
 from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedConfig, UnsupportedOption
 
 from .cases.deepseek_kin import INDEX, LARGE4
+from .cases.latent_windows import DOTS
 from .cases.profiles import INKLING, INKLING2
 from .multimodal import TEXT, VISION, Whole, difference
 
@@ -80,6 +81,8 @@ LARGE = Whole(
     alone="MistralLarge4TextModel",
     tolerance=2e-5,
 )
+ADAPTED = {"adapter_in_dim": 16, "adapter_input_size": 16, "adapter_out_dim": 32, "num_key_value_heads": 2,
+           "mlp_layer_types": ["dense"], "per_layer_config": {}, "downsample_hidden_size": 4}  # fmt: skip
 WHOLES = (
     Whole("aria", text={"moe_num_experts": 4, "moe_num_shared_experts": 1}, outer={"pad_token_id": 0}),
     Whole("aya_vision", text={**WINDOWS, "logit_scale": 0.25}),
@@ -101,6 +104,7 @@ WHOLES = (
     Whole("gemma4", text={**WINDOWS, **PER_LAYER, "num_kv_shared_layers": 1}),
     Whole("gemma4_unified", text={**WINDOWS, "global_head_dim": 12, "attention_k_eq_v": True}),
     Whole("glm4v", text=HALF_SECTIONS),
+    Whole("dots3_note", text={**DOTS, "hidden_size": 32}, vision=ADAPTED, tolerance=2e-5),
     Whole("ernie4_5_vl_moe", text=ERNIE, outer={"tie_word_embeddings": False}),
     Whole("exaone4_5", text=WINDOWS),
     Whole("fuyu", text={"num_key_value_heads": None, "head_dim": None}, name="FuyuForCausalLM"),

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import multihead
+from multihead.models import dots3_note
 from multihead.models.common.registry import FAMILIES, parse_config
 
 from .test_families import close
@@ -301,22 +302,6 @@ def test_windows_and_state_spaces_that_are_not_causal_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("family", "entries", "match"),
-    [
-        ("Zaya", {"num_experts_per_tok": 2}, "num_experts_per_tok"),
-        ("Zaya", {"layer_types": ["hybrid_sliding"] * 40}, "sliding_window"),
-        ("Zaya", {"layer_types": ["full_attention"] * 40}, "layer_types"),
-        ("Zaya", {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, "hybrid"),
-        ("Zaya", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope_scaling"),
-        ("Zaya", {"num_key_value_heads": 1, "head_dim": 25}, "whole number"),
-    ],
-)
-def test_entries_that_no_model_follows_are_refused_by_name(family, entries, match):
-    with pytest.raises(multihead.errors.UnsupportedConfig, match=match):
-        getattr(multihead, f"{family}Config").read(entries)
-
-
-@pytest.mark.parametrize(
     ("kind", "config"),
     [("LlamaForCausalLM", "GraniteConfig"), ("BertModel", "JinaBertConfig"), ("LlamaModel", "Qwen2Config")],
 )
@@ -369,6 +354,21 @@ REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
                           "kv_source_layers": [0, 0]}),
     ("no_rope_layers", {"model_type": "mistral_large4_text", "no_rope_layers": [1]}),
     ("indexer", {"model_type": "mistral_large4_text", "num_hidden_layers": 1, "indexer_types": ["shared"]}),
+    ("num_experts_per_tok", {"model_type": "zaya", "num_experts_per_tok": 2}),
+    ("sliding_window", {"model_type": "zaya", "layer_types": ["hybrid_sliding"] * 40}),
+    ("layer_types", {"model_type": "zaya", "layer_types": ["full_attention"] * 40}),
+    ("hybrid", {"model_type": "zaya", "rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+    ("rope_scaling", {"model_type": "zaya", "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    ("whole number", {"model_type": "zaya", "num_key_value_heads": 1, "head_dim": 25}),
+    ("rope_scaling", {"model_type": "dots3_note_text", "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    ("num_key_value_heads", {"model_type": "dots3_note_text", "swa_num_key_value_heads": 2}),
+    ("head_dim", {"model_type": "dots3_note_text", "swa_qk_rope_head_dim": 4}),
+    ("q_lora_rank", {"model_type": "dots3_note_text", "swa_q_lora_rank": None}),
+    ("group", {"model_type": "dots3_note_text", "n_group": 200, "n_routed_experts": 200}),
+    ("index_head_dim", {"model_type": "dots3_note_text", "index_head_dim": 32}),
+    ("layer_types", {"model_type": "dots3_note_text", "layer_types": ["chunked_attention"] * 46}),
+    ("per_layer_config", {"model_type": "dots3_note_text", "per_layer_config": {"0": {"head_dim": 1}}}),
+    ("per_layer_config", {"model_type": "dots3_note_text", "per_layer_config": {"02": {"hidden_size": 1}}}),
 )  # fmt: skip
 
 
@@ -376,3 +376,28 @@ REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
 def test_what_cannot_be_computed_is_refused_by_name(name: str, entries: dict[str, Any]):
     with pytest.raises(multihead.errors.UnsupportedConfig, match=name):
         parse_config(entries)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {},
+        {"use_dsa": False, "swa_rope_theta": 7.0, "rope_theta": 9.0, "moe_layer_freq": [1, 0, 1, 1, 0, 1]},
+        {"use_sliding_window": False, "first_k_dense_replace": 2, "moe_layer_freq": 2},
+        {"swa_head_dim": 96, "swa_qk_nope_head_dim": 64, "swa_num_attention_heads": 3, "swa_num_key_value_heads": 3,
+         "layer_types": ["full_attention", "sliding_attention"] * 3, "sliding_window_size": 9},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5.0}, "moe_shared_expert_intermediate_size": 7},
+    ],
+)  # fmt: skip
+def test_the_authors_entries_of_dots_3_note_mean_what_they_mean_to_the_reference(entries):
+    theirs = transformers.Dots3NoteTextConfig(num_hidden_layers=6, **entries)
+    mine = multihead.Dots3NoteTextConfig.read({"num_hidden_layers": 6, **entries})
+    assert (mine.kinds, mine.sliding_window, mine.shared_experts_intermediate_size) == (
+        theirs.layer_types, theirs.sliding_window, theirs.shared_experts_intermediate_size,
+    )  # fmt: skip
+    assert ["dense" if dense else "sparse" for dense in dots3_note.dense_layers(mine)] == theirs.mlp_layer_types
+    for i, kind in enumerate(mine.kinds):
+        own, known = mine.of(kind), theirs.per_layer_config[i]
+        assert all(getattr(own, name) == getattr(known, name) for name in dots3_note.SIZES)
+        assert mine.rope_parameters[kind]["rope_theta"] == theirs.rope_parameters[kind]["rope_theta"]
+    assert multihead.Dots3NoteTextConfig.read(theirs.to_dict()).kinds == mine.kinds

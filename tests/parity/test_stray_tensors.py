@@ -34,6 +34,8 @@ EXAMPLES = {  # the reference's pattern -> a name in published files; {} is the 
     r"model\.mtp_layers\..*": "{}mtp_layers.0.mlp.gate_proj.weight",
     "^mtp.*": "mtp.layers.0.mlp.gate_proj.weight",
     "^model.visual.*": "model.visual.pos_embed.weight",
+    r"^model\.(language_model\.)?layers\.46\.": "{}layers.46.self_attn.o_proj.weight",
+    r"^model\.(language_model\.)?mtp\.": "{}mtp.layers.0.mlp.gate_proj.weight",
     r"^model\.mtp\.": "{}mtp.layers.0.mlp.gate_proj.weight",
     r"model\.mtp.*": "{}mtp.layers.0.mlp.gate_proj.weight",
     "attn.bias": "{}h.0.attn.bias",

@@ -118,7 +118,7 @@ def build(config: MistralLarge4TextConfig) -> Stack:
             "query_scale": LearnedLogScale(config.num_attention_heads),
             "plain": config.qk_nope_head_dim + (0 if turns else config.qk_rope_head_dim),
             "turned": config.qk_rope_head_dim if turns else 0,
-            "latent_eps": config.rms_norm_eps,
+            "norm_eps": config.rms_norm_eps,
         }
         if source != i:
             options |= {"kind": BorrowedLatentAttention, "source": f"layer {source}"}

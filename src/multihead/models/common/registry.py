@@ -104,6 +104,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "dpr": Entry("dpr", "DPR"),
     "doge": Entry("doge", "Doge"),
     "dots1": Entry("glm_moe", "Dots1", "DOTS1"),
+    "dots3_note_text": Entry("dots3_note", "Dots3NoteText", others=(("Dots3NoteForCausalLM", "ForCausalLM"),)),
     "Dream": Entry("llada", "Dream", "DREAM", others=(("DreamModel", "ForCausalLM"), ("DreamBaseModel", "Model"))),
     "electra": Entry("electra", "Electra"),
     "embedding_gemma2_text": Entry(

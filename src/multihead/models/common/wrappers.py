@@ -158,6 +158,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "deepseek_vl": Wrapper("DeepseekVL", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "deepseek_vl_hybrid": Wrapper("DeepseekVLHybrid", "llama", DEEPSEEK_VL, {"image_token_id": 100015}, True),
     "embedding_gemma2": Wrapper("EmbeddingGemma2", "embedding_gemma2_text", GEMMA4, GEMMA4_TOKENS, None),
+    "dots3_note": Wrapper(
+        "Dots3Note",
+        "dots3_note_text",
+        ("vision_tower", "audio_tower", "vision_encoder", "audio_encoder", "audio_adapter"),
+        {"image_token_id": 151660, "video_token_id": 151680, "audio_token_id": 151720},
+        flat=True,
+    ),
     "ernie4_5_vl_moe": Wrapper(
         "Ernie4_5_VLMoe",
         "ernie4_5_vl_moe_text",

@@ -45,8 +45,9 @@ class LatentAttention(Attention):
         plain, turned: channels of a head's queries and keys that positions leave alone, and that they turn.
         value_width: of a head's values.
         selection: chooses the keys that each query sees, and has its own keys in the cache; None for all.
-        latent_scale: of the normed latent vector (LongCat). latent_eps: of its norm.
+        latent_scale: of the normed latent vector (LongCat). norm_eps: of the norms of low-rank factors.
         shares: name under which later layers of a pass find the latent vectors and rotated keys; None to keep them.
+        key_norm: of the rotated key, before it is turned (Dots 3 Note).
     """
 
     unpacked: ClassVar = ("k", "v")  # their matrices are read, too
@@ -64,21 +65,23 @@ class LatentAttention(Attention):
         bias: bool,
         selection: Selection | None = None,
         latent_scale: float = 1.0,
-        latent_eps: float = 1e-6,
+        norm_eps: float = 1e-6,
         shares: str | None = None,
+        key_norm: nn.Module | None = None,
         **options: Any,
     ) -> None:
         each = plain + turned
         q = Linear(width, heads * each, bias=False) if query_rank is None else None
         parts = {
-            "q": q or LowRank(width, query_rank or 0, heads * each, bias=bias),
+            "q": q or LowRank(width, query_rank or 0, heads * each, bias=bias, norm=RMSNorm(query_rank or 0, norm_eps)),
             "k": Linear(rank, heads * plain, bias=False),
             "v": Linear(rank, heads * value_width, bias=False),
             "out": Linear(heads * value_width, width, bias=bias),
         }
         super().__init__(width, heads, head_width=each, projections=parts, **options)
         # One product gives the latent vector and the rotated key: (tokens, rank + turned).
-        self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, latent_eps)
+        self.latent, self.latent_norm = Linear(width, rank + turned, bias=bias), RMSNorm(rank, norm_eps)
+        self.key_norm = key_norm or nn.Identity()
         self.heads, self.rank, self.plain, self.turned = heads, rank, plain, turned
         if selection is not None and selection.reads_factor and query_rank is None:
             raise UnsupportedConfig("Keys are chosen by the queries' low-rank factor, and there is none.")
@@ -136,7 +139,7 @@ class LatentAttention(Attention):
         """
         latent, key = self.latent(x).split((self.rank, self.turned), -1)  # (tokens, rank), (tokens, turned)
         # (tokens, heads, turned), and (tokens, 1, turned): all heads share one rotated key
-        turning, key = self.positions.rotate(turning, key[:, None], context)
+        turning, key = self.positions.rotate(turning, self.key_norm(key[:, None]), context)
         latent, runs = self.latent_norm(latent)[:, None], context.runs  # latent: (tokens, 1, rank)
         latent = latent if self.latent_scale == 1.0 else latent * self.latent_scale
         index = None if self.selection is None else self.selection.keys(x, context)  # (tokens, 1, index width)
