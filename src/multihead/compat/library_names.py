@@ -5,9 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import platform
+import re
+import socket
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import update_wrapper
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -15,7 +21,9 @@ from torch import nn
 
 from .._version import __version__
 from ..errors import MissingName, ModelNotFound
+from ..training.reporting.loggers import LOGGERS
 from .constants import ADAPTER_CONFIG_NAME
+from .seeds import set_seed
 
 if torch.distributed.is_available():  # libraries reach it by its path, since the reference imports it
     import_module("torch.distributed.tensor")
@@ -37,6 +45,52 @@ class GradientCheckpointingLayer(nn.Module):
 
 class PeftAdapterMixin:
     """Base of classes that hold adapters of the package peft; the models here have adapters of their own."""
+
+
+def copy_func(f: Any) -> Any:
+    """Return a function that does the same as another one, and can have a docstring of its own."""
+    copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    copy.__kwdefaults__ = f.__kwdefaults__
+    return update_wrapper(copy, f)
+
+
+def extract_commit_hash(resolved_file: str | None, commit_hash: str | None = None) -> str | None:
+    """Return the commit of a file in the cache of the hub; None for another file."""
+    if resolved_file is None or commit_hash is not None:
+        return commit_hash
+    found = re.search(r"snapshots/([0-9a-f]{40})/", Path(resolved_file).as_posix())
+    return found[1] if found else None
+
+
+def default_logdir() -> str:
+    """Return a folder for the logs of a run: `runs/`, the time and the machine."""
+    now = datetime.now().strftime("%b%d_%H-%M-%S")
+    return str(Path("runs", f"{now}_{socket.gethostname()}"))
+
+
+def get_available_reporting_integrations() -> list[str]:
+    """Return the names for `report_to` whose packages are installed."""
+    return [name for name in LOGGERS if find_spec(name) is not None]
+
+
+def is_sagemaker_mp_enabled() -> bool:
+    """Return False: SageMaker's parallelism is not used here."""
+    return False
+
+
+def is_torch_fx_proxy(x: Any) -> bool:
+    """Return whether a value stands for a tensor while torch.fx reads a program."""
+    return isinstance(x, torch.fx.Proxy)
+
+
+def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:
+    """Give a process of a data loader random numbers of its own."""
+    set_seed(torch.initial_seed() % 2**32 + num_workers * rank)
+
+
+def custom_object_save(*args: Any, **options: Any) -> list[str]:
+    """Return no files: code is not saved beside a checkpoint, and never run from one."""
+    return []
 
 
 def is_torchdynamo_compiling() -> bool:

@@ -20,8 +20,8 @@ from .testing import testing_name
 SUBMODULES = frozenset(
     """
     activations audio_utils cache_utils cli configuration_utils conversion_mapping convert_slow_tokenizer
-    core_model_loading data data.data_collator data.metrics data.processors debug_utils deepspeed
-    dynamic_module_utils feature_extraction_utils file_utils generation generation.beam_search
+    core_model_loading data data.data_collator data.metrics data.metrics.squad_metrics data.processors debug_utils
+    deepspeed dynamic_module_utils feature_extraction_utils file_utils generation generation.beam_search
     generation.candidate_generator generation.configuration_utils generation.logits_process
     generation.stopping_criteria generation.streamers generation.utils generation.watermarking hf_argparser
     image_processing_utils image_utils integrations integrations.bitsandbytes integrations.deepspeed

@@ -175,10 +175,14 @@ INNER: Mapping[str, str] = {
         get_relative_import_files cached_file get_checkpoint_shard_files find_adapter_config_file
         _get_template_variables make_markdown_table
         nested_gather _MODEL_TO_CONVERSION_PATTERN get_checkpoint_conversion_mapping get_model_conversion_mapping
-        deepspeed_config unset_hf_deepspeed_config HfDeepSpeedConfig""",
+        deepspeed_config unset_hf_deepspeed_config HfDeepSpeedConfig copy_func extract_commit_hash default_logdir
+        get_available_reporting_integrations is_sagemaker_mp_enabled is_torch_fx_proxy seed_worker
+        custom_object_save""",
     ),
     **rows(".training.reporting.loggers", "TensorBoardCallback WandbCallback"),
-    **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException"),
+    **rows(".compat.pipeline_names", "SUPPORTED_TASKS TASK_ALIASES"),
+    **rows(".compat.squad", "compute_exact compute_f1 normalize_answer get_tokens"),
+    **rows(".compat.pipeline_names", "KeyDataset KeyPairDataset PipelineException check_task get_supported_tasks"),
     **rows("huggingface_hub.errors", "EntryNotFoundError RepositoryNotFoundError RevisionNotFoundError"),
     "is_offline_mode": "huggingface_hub",
     "TextStreamer": ".generation.streaming",

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import MultiheadError
+from ..pipelines.catalog import ALIASES, TASKS, canonical_name
 
 PipelineException = MultiheadError
+SUPPORTED_TASKS: dict[str, Any] = dict(TASKS)  # a task's name -> its entry of the catalog
+TASK_ALIASES: dict[str, str] = dict(ALIASES)
+
+
+def get_supported_tasks() -> list[str]:
+    """Return the names of the tasks, aliases included."""
+    return sorted({*SUPPORTED_TASKS, *TASK_ALIASES})
+
+
+def check_task(task: str) -> tuple[str, Any, tuple[str, ...] | None]:
+    """Return a task's name, its entry, and the languages of `translation_en_to_fr`. Raises UnsupportedOption."""
+    languages = re.fullmatch(r"translation_(\w+?)_to_(\w+)", task)
+    name = canonical_name(task)
+    return task if languages else name, TASKS[name], languages.groups() if languages else None
 
 
 class KeyDataset:

@@ -209,12 +209,20 @@ class SequenceToSequence(PreTrainedModel):
             InvalidInput: there is nothing to make them from.
         """
         if labels is not None and self.head_type.auto == "AutoModelForSeq2SeqLM":
-            if self.config.pad_token_id is None:
-                raise InvalidInput("The config names no pad_token_id to shift labels with.")
-            return self.shift_right(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None), own_mask
+            return self.prepare_decoder_input_ids_from_labels(labels), own_mask
         if source is None or self.head_suffix not in self.architecture.source_as_target:
             raise InvalidInput("An encoder-decoder needs decoder_input_ids, or labels to make them from.")
         return self.shift_right(source, mask), mask if own_mask is None else own_mask
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Return the decoder's inputs (batch, length) for labels, whose ignored ones (-100) count as padding.
+
+        Raises:
+            InvalidInput: the config names no padding token.
+        """
+        if self.config.pad_token_id is None:
+            raise InvalidInput("The config names no pad_token_id to shift labels with.")
+        return self.shift_right(labels.masked_fill(labels == IGNORED, self.config.pad_token_id), None)
 
     def shift_right(self, ids: Tensor, mask: Tensor | None) -> Tensor:
         """Shift padded ids (batch, length) one position right, behind the family's first token."""

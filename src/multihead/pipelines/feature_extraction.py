@@ -23,17 +23,19 @@ class FeatureExtractionOptions(PipelineOptions):
     Args:
         return_tensors: returns tensors instead of lists.
         truncation: reads the beginning of a text that is too long, instead of refusing it.
+        padding: has no effect: no padding is computed here.
         tokenize_kwargs: the reference's form of `{"truncation": True}`.
     """
 
     return_tensors: bool | str = False
     truncation: bool = False
+    padding: bool | str = False
     tokenize_kwargs: Mapping[str, Any] | None = None
 
     def check(self) -> None:
         super().check()
-        if set(self.tokenize_kwargs or {}) - {"truncation"}:
-            raise InvalidInput("tokenize_kwargs takes truncation only.")
+        if set(self.tokenize_kwargs or {}) - {"truncation", "padding"}:
+            raise InvalidInput("tokenize_kwargs takes truncation and padding only.")
 
 
 class FeatureExtraction(ForwardPipeline):

@@ -52,14 +52,18 @@ def pipeline(
         precision: prepares the model to run fast on a CPU: "auto", "fp32", "bf16", "int8", "int4" or "gguf", see
             `PreTrainedModel.prepare`. `dtype` is then that of hidden states, best left out.
         mode: another way to answer the task: "extractive" for summarization chooses sentences of the text.
-        options: defaults of calls (`top_k`, `max_new_tokens`, ...), which a call may change; all others go to
-            `from_pretrained`.
+        options: defaults of calls (`top_k`, `max_new_tokens`, ...), which a call may change; all others, and those
+            in `model_kwargs`, go to `from_pretrained`.
 
     Raises:
         UnsupportedOption: an unknown task, or an option that comes too late for a loaded model. Otherwise what
             `from_pretrained` raises.
     """
     entry = get_task(task).in_mode(mode)
+    loading = dict(options.pop("model_kwargs", None) or {})
+    older = loading.pop("torch_dtype", None)
+    dtype = dtype if dtype is not None else loading.pop("dtype", older)
+    options |= loading
     download = {name: options.pop(name) for name in DOWNLOAD_OPTIONS if name in options}
     note, named = "", model is not None
     if model is None:

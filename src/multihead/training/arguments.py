@@ -195,6 +195,10 @@ class TrainingArguments(_Fields):
 
     def __init__(self, output_dir: str | os.PathLike[str] = "trainer_output", **settings: Any) -> None:
         super().__init__(output_dir=os.fspath(output_dir), **_current_names(settings))
+
+    def __post_init__(self) -> None:
+        """Check the arguments; the constructor of a program's own dataclass calls this too."""
+        self.output_dir = os.fspath(self.output_dir)
         self._check()
 
     def warmup(self, steps: int) -> int:

@@ -113,11 +113,19 @@ class DataCollatorForTokenClassification(Collator):
 
 
 class DataCollatorForSeq2Seq(Collator):
-    """Pads sources and targets. `model` is ignored: models here build the decoder inputs from the labels."""
+    """Pads sources and targets. An encoder-decoder as `model` adds `decoder_input_ids`, its labels one place later."""
 
     def __init__(self, tokenizer: Any = None, model: Any = None, **options: Any) -> None:
         super().__init__(tokenizer, **options)
         self.model = model
+
+    def __call__(self, features: Batch, return_tensors: str = "pt") -> dict[str, Any]:
+        """Return the batch of `Collator`, with the decoder's inputs where there are labels and a model."""
+        batch = super().__call__(features, return_tensors)
+        prepare = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if prepare is not None and "labels" in batch and "decoder_input_ids" not in batch:
+            batch["decoder_input_ids"] = prepare(labels=batch["labels"])
+        return batch
 
 
 class DefaultDataCollator(Collator):
