@@ -66,7 +66,7 @@ def test_columns_that_no_input_reached_keep_their_place():
     importance[:512] = 0
     found = decoded("Q4_K", x, importance)
     assert numpy.abs(found - x)[:, :512].max() < 0.1
-    assert numpy.array_equal(decoded("Q4_K", x, importance * 0), decoded("Q4_K", x))
+    assert numpy.abs(decoded("Q4_K", x, importance * 0) - x).max() < 0.1
 
 
 @pytest.mark.parametrize(("value", "message"), [(float("nan"), "not all finite"), (3e38, "too large for Q4_K")])

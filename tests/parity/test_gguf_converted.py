@@ -31,6 +31,7 @@ from .cases.experts import of as moe
 from .cases.gpt import GPT
 from .cases.hybrid import LFM2, LFM2_MOE, NEMOTRON, SSM, biased
 from .cases.hybrid import granite as hybrid
+from .cases.llama4 import LLAMA4
 from .cases.moe import corrected
 from .cases.rotary_encoders import modern
 from .cases.state_space import H1, MAMBA2, SCALES, mamba
@@ -54,6 +55,8 @@ GLM_MOE = {
 }
 NEOX = {"hidden_size": 32, "num_attention_heads": 4}
 GRANITE = {"num_local_experts": 4, "num_experts_per_tok": 2, **MULTIPLIERS}
+PLAIN_ROPE = {"rope_theta": 10000.0, "rope_type": "default"}
+USUAL = {**LLAMA4, "attention_chunk_size": 8192, "no_rope_layers": None, "num_hidden_layers": 5}
 HYBRID = ["linear_attention", "full_attention", "linear_attention"]
 GEMMA = {
     "head_dim": 256,
@@ -100,6 +103,7 @@ CONFIGS: Mapping[str, tuple[str, Any]] = {  # name of a case -> architecture in 
     "hunyuan-moe": ("hunyuan-moe", moe("HunYuanMoEV1", num_experts=5, moe_topk=2, head_dim=8)),
     "lfm2": ("lfm2", of("Lfm2", **LFM2, block_multiple_of=16)),
     "lfm2moe": ("lfm2moe", moe("Lfm2Moe", **LFM2_MOE)),
+    "llama4": ("llama4", moe("Llama4Text", interleave_moe_layer_step=2, rope_parameters=PLAIN_ROPE, **USUAL)),
     "llama-biased": ("llama", of("Llama", attention_bias=True, mlp_bias=True)),
     "mpt": ("mpt", of("Mpt", d_model=36, n_layers=3, n_heads=4, max_seq_len=40)),
     "minimax-m2": (
@@ -171,6 +175,7 @@ def one_by_one(stored: Mapping[str, torch.Tensor], kind: str, config: Any) -> Te
         found = re.fullmatch(r"(.*)\.experts\.(\d+)\.(\w+)\.weight", name)
         stacked = re.fullmatch(r"(.*\.experts)\.(gate_up|down)_proj", name)
         if stacked is not None:  # of experts in the checkpoint too
+            tensor = tensor.transpose(1, 2) if kind == "llama4" else tensor
             parts = tensor.chunk(2, 1) if stacked[2] == "gate_up" else [tensor]
             for part, value in zip(stacked[2].split("_"), parts, strict=True):
                 yield f"{stacked[1]}.{part}_proj.weight", value
@@ -438,6 +443,11 @@ MORE: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "expert_shared_feed_forward_length": c["intermediate_size"],
     },
     "mamba2": of_state_space,
+    "llama4": lambda c: {
+        "expert_feed_forward_length": c["intermediate_size"], "feed_forward_length": c["intermediate_size_mlp"],
+        "interleave_moe_layer_step": c["interleave_moe_layer_step"], "vocab_size": c["vocab_size"],
+        "rope.dimension_count": c["head_dim"],
+    },
     "falcon-h1": of_hybrid,
     "granitehybrid": of_granite_hybrid,
     **dict.fromkeys(("nemotron_h", "nemotron_h_moe"), of_nemotron_h),

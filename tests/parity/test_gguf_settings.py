@@ -204,3 +204,16 @@ def test_a_plain_phi3_says_nothing_that_a_file_would_lose(tmp_path):
     exact = multihead.modeling.gguf_export.model_metadata(ours, "phi3", "F32")
     again = type(ours.config).read(ours.architecture.foreign_config["gguf"](exact))
     assert not list(multihead.modeling.gguf_export.changed_entries(ours.config, again))
+
+
+def test_configs_that_say_the_same_in_other_words_are_written(tmp_path):
+    """The reference writes kinds of layers out that a file leaves to the family."""
+    model("Qwen2", tmp_path)
+    ours = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert ours.config.layer_types
+    computes_as = multihead.modeling.gguf_export.computes_as
+    assert computes_as(ours, ours.config.changed(layer_types=None))
+    rope = {"rope_type": "default", "rope_theta": 7.0}
+    changes = {"hidden_act": "gelu", "rms_norm_eps": 0.5, "rope_parameters": rope, "num_key_value_heads": 1}
+    for name, value in changes.items():
+        assert not computes_as(ours, ours.config.changed(**{name: value})), name

@@ -13,7 +13,7 @@ from .gguf import BY_NAME
 from .gguf_fitting import ShiftedFit, SignedFit, fit_range, fit_shifted, fit_signed
 
 NUMBERS = 1 << 15  # that are fitted at once, so that intermediates stay in the processor's cache
-SPREAD = 2.0  # how far small weights count as much as large ones
+SPREAD, CALIBRATED = 1.0, 2.0  # how far small weights count as much as large ones, without importances and with
 LARGEST = 1e15  # a number whose squares sum up in float32; scales hold less
 FLOOR = 1e-4  # of the mean importance: a weight that no input reached still keeps its value roughly
 
@@ -58,7 +58,7 @@ def weigh(blocks: Tensor, given: Tensor | None) -> Tensor:
         given: mean squared inputs, (blocks, length); None where all are alike.
     """
     spread = blocks.square().mean(-1, keepdim=True)
-    own = (SPREAD * spread + blocks.square()).sqrt_()
+    own = ((SPREAD if given is None else CALIBRATED) * spread + blocks.square()).sqrt_()
     own = own.add_(own.mean(-1, keepdim=True), alpha=FLOOR).add_(1e-30)
     if given is None:
         return own

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ..checkpoints.folder import Checkpoint
 from ..checkpoints.gguf_mixes import OTHER_NAMES, WRITTEN
 from ..checkpoints.gguf_writing import write
 from ..checkpoints.key_map import KeyMap, join_head
@@ -22,7 +24,9 @@ from ..runtime.prepare import refuse
 from ..tokenizers.gguf import from_gguf
 from ..tokenizers.gguf_writing import tokenizer_metadata
 from ..tokenizers.tokenizer import Tokenizer
+from .model_config import gguf_config
 from .pretrained import PreTrainedModel
+from .structure import same, same_structure
 
 UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps elsewhere
     """architectures id2label label2id num_labels problem_type extra bos_token_id eos_token_id pad_token_id
@@ -31,10 +35,26 @@ UNCOMPARED = frozenset(  # config entries that a file does not keep, or keeps el
 READ_ONLY = frozenset(  # architectures whose files need settings beyond `ENTRIES`, which are not written here
     """command-r cohere2 deepseek2 ernie4_5-moe glm4moe gpt-oss granitemoe hunyuan-moe lfm2 lfm2moe mamba mamba2
     minimax-m2 modern-bert olmo olmoe qwen2moe qwen3moe bloom mpt qwen3next qwen35 qwen35moe starcoder
-    falcon-h1 granitehybrid nemotron_h nemotron_h_moe""".split()
+    falcon-h1 granitehybrid llama4 nemotron_h nemotron_h_moe""".split()
 )
+NORMS = dict.fromkeys(("layer_norm_epsilon", "norm_epsilon", "norm_eps"), "attention.layer_norm_epsilon")
+OWN_ENTRIES: Mapping[str, Mapping[str, str]] = {  # architecture -> config.json's name -> the file's
+    "granite": {
+        "embedding_multiplier": "embedding_scale", "attention_multiplier": "attention.scale",
+        "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
+    },
+    "falcon": {"key_heads": "attention.head_count_kv", "ffn_hidden_size": "feed_forward_length"},
+    "gptneox": {"use_parallel_residual": "use_parallel_residual"},
+}  # fmt: skip
 BARE = frozenset(("bert", "nomic-bert"))  # encoders, whose files have no head
 SAMPLES = ("The quick brown fox, 1969!", "  naïve  Grüße\n\n東京 \t½", "def f(x):\n    return x ** 2  # ok", "")
+
+
+class TensorsToWrite(dict[str, Tensor]):
+    """The tensors of a file that is not written yet."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self[name].shape)
 
 
 def save_gguf(
@@ -70,9 +90,10 @@ def save_gguf(
     name = architecture_name(model)
     metadata = {**model_metadata(model, name, kind), **tokenizer_metadata(tokenizer, model.vocabulary)}
     metadata |= extra_end_tokens(model, metadata)
-    check_roundtrip(model, tokenizer, metadata)
     table, module = table_of(model, name)
-    write(path, metadata, table.export(module), kind, importance)
+    tensors = table.export(module)
+    check_roundtrip(model, tokenizer, metadata, tensors)
+    write(path, metadata, tensors, kind, importance)
 
 
 def architecture_name(model: PreTrainedModel) -> str:
@@ -134,14 +155,19 @@ def model_metadata(model: PreTrainedModel, name: str, kind: str) -> dict[str, An
         "general.file_type": WRITTEN[kind].number,
         "general.quantization_version": 2,
     }
-    for ours, theirs in ENTRIES.items():
+    for ours, theirs in {**ENTRIES, **NORMS, **OWN_ENTRIES.get(name, {})}.items():
         value = getattr(config, ours, None)
         if value is not None:
             found.setdefault(f"{name}.{theirs}", value)
+    if name in ("falcon", "gpt2"):  # whose configs may leave it out
+        found.setdefault(f"{name}.feed_forward_length", 4 * config.hidden_size)
+    if f"{name}.attention.key_length" in found:
+        found[f"{name}.attention.value_length"] = found[f"{name}.attention.key_length"]
     turned = getattr(config, "rope_parameters", None) or {}
     if "rope_theta" in turned:
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        found |= {f"{name}.rope.freq_base": float(turned["rope_theta"]), f"{name}.rope.dimension_count": int(width)}
+        width = int(width * (turned.get("partial_rotary_factor") or 1))
+        found |= {f"{name}.rope.freq_base": float(turned["rope_theta"]), f"{name}.rope.dimension_count": width}
     if turned.get("rope_type") in ("linear", "yarn"):
         found[f"{name}.rope.scaling.type"] = turned["rope_type"]
         found[f"{name}.rope.scaling.factor"] = float(turned["factor"])
@@ -164,17 +190,28 @@ def extra_end_tokens(model: PreTrainedModel, metadata: Mapping[str, Any]) -> dic
     }
 
 
-def check_roundtrip(model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> None:
+def check_roundtrip(
+    model: PreTrainedModel, tokenizer: Tokenizer, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
     """Raise UnsupportedConfig or UnsupportedTokenizer for what the file would change."""
     exact = {k: v if not isinstance(v, float) else _single(v) for k, v in metadata.items()}
-    entries = model.architecture.foreign_config["gguf"](exact)
-    lost = list(changed_entries(model.config, type(model.config).read(entries)))
-    if lost:
+    found = gguf_config(Checkpoint("The file", "gguf", TensorsToWrite(tensors), exact), model.config.model_type)
+    lost = list(changed_entries(model.config, found))
+    if lost and not computes_as(model, found):
         raise UnsupportedConfig(f"A GGUF file does not keep these entries of the config: {', '.join(lost)}.")
     again = from_gguf(exact)
     for text in SAMPLES:
         if again.encode_ids([text]) != tokenizer.encode_ids([text]):
             raise UnsupportedTokenizer(f"A GGUF file would cut texts otherwise than this tokenizer does: {text!r}.")
+
+
+def computes_as(model: PreTrainedModel, config: Any) -> bool:
+    """True if a model of the config computes the same: entries may say one thing in several ways."""
+    if type(config) is not type(model.config):
+        return False
+    with torch.device("meta"):
+        one, other = (type(model)(each) for each in (model.config, config))
+    return same_structure(one.backbone, other.backbone) and same(one.head, other.head)
 
 
 def _single(value: float) -> float:

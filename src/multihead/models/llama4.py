@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -21,9 +22,12 @@ from ..nn.norms import PlainRMSNorm
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from . import llama
+from .common import gguf
+from .common.experts import ROUTED, SHARED
 from .common.patterns import FULL, layer_kinds, rotary_of
 
 CHUNKED = "chunked_attention"
+MAVERICK = 128  # experts of the model whose queries and keys have no norms
 
 
 @dataclass(kw_only=True)
@@ -144,6 +148,28 @@ def keys(config: Llama4TextConfig) -> KeyMap:
     return llama.keys(config, own)
 
 
+def gguf_keys(config: Llama4TextConfig) -> KeyMap:
+    own = {**gguf.expert_keys(ROUTED, config.num_local_experts), **gguf.shared_keys(SHARED)}
+    return gguf.llama_keys(config, own, turned=True)
+
+
+def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config entries of a GGUF file. llama.cpp knows chunks, unturned layers and norms from the model itself."""
+    found = llama.gguf_config(metadata)
+    own = gguf.named(
+        metadata, num_local_experts="expert_count", num_experts_per_tok="expert_used_count",
+        interleave_moe_layer_step="interleave_moe_layer_step", intermediate_size="expert_feed_forward_length",
+        window="attention.sliding_window",
+    )  # fmt: skip
+    layers, experts = found["num_hidden_layers"], own.setdefault("num_local_experts", 0)
+    own |= {"intermediate_size_mlp": found["intermediate_size"], "use_qk_norm": experts != MAVERICK}
+    if own.pop("window", None) == 0:  # a dense relative whose layers are all alike
+        own |= {"layer_types": [FULL] * layers, "no_rope_layers": [1] * layers}
+    if not experts:
+        own |= {"moe_layers": [], "num_experts_per_tok": 0}
+    return {**found, **own}
+
+
 ARCHITECTURE = replace(
     llama.ARCHITECTURE,
     name="Llama4",
@@ -151,6 +177,6 @@ ARCHITECTURE = replace(
     build=build,
     keys=keys,
     heads={end: llama.HEADS[end] for end in ("Model", "ForCausalLM")},
-    layouts={},
-    foreign_config={},
+    layouts={"gguf": gguf_keys},
+    foreign_config={"gguf": gguf_config},
 )

@@ -204,7 +204,12 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "lilt": Entry("layoutlm", "Lilt", "LILT"),
     "llada": Entry("llada", "LLaDA", "LLADA", others=(("LLaDAModelLM", "ForMaskedLM"),)),
     "llama": Entry("llama", "Llama", layouts=(("gguf", "llama"),)),
-    "llama4_text": Entry("llama4", "Llama4", others=(("Llama4TextConfig", "Config"), ("Llama4TextModel", "Model"))),
+    "llama4_text": Entry(
+        "llama4",
+        "Llama4",
+        layouts=(("gguf", "llama4"),),
+        others=(("Llama4TextConfig", "Config"), ("Llama4TextModel", "Model")),
+    ),
     "longcat_flash": Entry("longcat_flash", "LongcatFlash"),
     "longformer": Entry("longformer", "Longformer"),
     "longt5": Entry("longt5", "LongT5"),
