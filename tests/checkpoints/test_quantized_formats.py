@@ -15,11 +15,14 @@ from torch import Tensor
 from transformers.integrations.bitnet import pack_weights
 
 from multihead import AutoModelForCausalLM
+from multihead.checkpoints.key_map import chunks
 from multihead.checkpoints.quantized.deferred_tensor import DeferredTensor
 from multihead.checkpoints.quantized.format import open_format
 from multihead.checkpoints.quantized.registry import FORMATS, quantization_entries
+from multihead.checkpoints.quantized.stored_codes import StoredCodes
 from multihead.errors import CorruptFile, MultiheadError, UnsupportedConfig
 from multihead.kernels.quantization.base import format_of
+from multihead.kernels.quantization.coded_tensor import matrices, transposed
 from multihead.modeling.model_config import describe_quantization
 from tests.checkpoints.quantized import numbers, opened, pack, rounded
 
@@ -261,6 +264,23 @@ def test_stored_tensors_that_do_not_fit_are_refused(name):
         for each in wrong:
             with pytest.raises(MultiheadError, match=r"m\.weight|a file"):
                 _ = opened(entries, each)["m.weight"]
+
+
+def test_matrices_of_a_stack_are_decoded_one_by_one(monkeypatch):
+    codes, scales = torch.randn(3, ROWS, COLUMNS).to(torch.float8_e4m3fn), torch.rand(3, 2, 3)
+    parts = {"gate_up_proj": codes, "gate_up_proj_scale_inv": scales}
+    found = opened({"quant_method": "fp8", "weight_block_size": [32, 32]}, parts)
+    expected = codes.float() * scales.repeat_interleave(32, 1).repeat_interleave(32, 2)
+    assert torch.equal(found["m.gate_up_proj"], expected)
+    found.deferred, counts = True, []
+    stack, rows = found["m.gate_up_proj"], StoredCodes.rows
+    monkeypatch.setattr(StoredCodes, "rows", lambda *call: counts.append(call[2] - call[1]) or rows(*call))
+    for number, matrix in enumerate(matrices(stack)):
+        up = chunks(matrix, 2)[1]
+        assert torch.equal(up.numbers(), expected[number, ROWS // 2 :])
+        assert torch.equal(transposed(up).numbers(), expected[number, ROWS // 2 :].T)
+    assert counts == [ROWS // 2] * 6
+    assert torch.equal(stack.numbers(), expected)
 
 
 @pytest.mark.parametrize(
