@@ -141,13 +141,14 @@ _HOMES = {
     "quantize": "quantization.quantize",
     "QuantizationReport": "quantization.report",
     "quantize_embeddings": "sentences.quantization",
+    "use_reference_names": "modeling.reference_names",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
 _install_finders()
-_register_names(lambda: import_module(".compat.part_tree", __name__))
+_register_names(lambda: import_module(".compat.part_names", __name__))
 
 
 def __getattr__(name: str) -> Any:

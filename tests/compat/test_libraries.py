@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 
 import multihead
 from multihead.compat import library_names as ours
@@ -15,7 +16,7 @@ from multihead.errors import MissingName, ModelNotFound
 
 PROGRAM = """
 import multihead.alias
-import os, sys, peft
+import os, sys, peft, torch, transformers
 from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, BertModel, BertTokenizer
 from multihead import SentenceEncoder
@@ -29,6 +30,32 @@ library = SentenceTransformer("bert", device="cpu")
 found = library.encode(["a good film", "bad"])
 library.save_pretrained("sentences")
 assert abs(SentenceEncoder.from_pretrained("sentences").encode(["a good film", "bad"]) - found).max() < 1e-5
+
+CLASSES = {
+    "BertForSequenceClassification": dict(vocab_size=9, **sizes),
+    "LlamaForCausalLM": dict(vocab_size=9, **sizes),
+    "GPT2LMHeadModel": dict(vocab_size=9, n_embd=8, n_head=2, n_layer=1),
+    "T5ForConditionalGeneration": dict(
+        vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
+    ),
+}
+TASKS = ("SEQ_CLS", "CAUSAL_LM", "CAUSAL_LM", "SEQ_2_SEQ_LM")
+ids = torch.tensor([[1, 2, 3]])
+for task, (name, entries) in zip(TASKS, CLASSES.items()):
+    config = name.partition("For")[0].removesuffix("LMHeadModel") + "Config"
+    model = getattr(transformers, name)(getattr(transformers, config)(**entries)).eval()
+    model.save_pretrained(name)
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type=task, r=2, init_lora_weights=False))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    labels = torch.tensor([1]) if task == "SEQ_CLS" else ids
+    model(input_ids=ids, labels=labels).loss.backward()
+    optimizer.step()
+    inputs = dict(input_ids=ids, **(dict(decoder_input_ids=ids) if task == "SEQ_2_SEQ_LM" else {}))
+    logits = model.eval()(**inputs).logits.detach()
+    model.save_pretrained(f"{name}-lora")
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(merged(**inputs).logits.detach(), logits, atol=1e-5, rtol=1e-4)
+    torch.save(dict(logits=logits, merged=merged.state_dict()), f"{name}.pt")
 files = [str(getattr(one, "__file__", "")) for one in sys.modules.values()]
 assert not [file for file in files if "site-packages/transformers" in file]
 """
@@ -37,6 +64,18 @@ assert not [file for file in files if "site-packages/transformers" in file]
 def test_libraries_run_without_the_reference(tmp_path):
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    peft = pytest.importorskip("peft")
+    for name in (
+        "BertForSequenceClassification", "LlamaForCausalLM", "GPT2LMHeadModel", "T5ForConditionalGeneration",
+    ):  # fmt: skip
+        model, found = getattr(transformers, name).from_pretrained(tmp_path / name), torch.load(tmp_path / f"{name}.pt")
+        inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+        inputs |= {"decoder_input_ids": inputs["input_ids"]} if name.startswith("T5") else {}
+        trained = peft.PeftModel.from_pretrained(model, tmp_path / f"{name}-lora").eval()
+        torch.testing.assert_close(trained(**inputs).logits, found["logits"], atol=1e-5, rtol=1e-4)
+        merged = getattr(transformers, name)(model.config).eval()
+        merged.load_state_dict(found["merged"])
+        torch.testing.assert_close(merged(**inputs).logits, found["logits"], atol=1e-5, rtol=1e-4)
 
 
 def test_peft_trains_generates_and_merges():

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+import gc
+import io
+import re
+import weakref
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import multihead
 from multihead.compat.tensors import Conv1D
+from multihead.compat.training_names import get_parameter_names
 from multihead.errors import InvalidInput, UnknownPart, UnsupportedOption
 
 TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 8, "vocab_size": 20}
@@ -143,3 +149,87 @@ def test_what_has_no_meaning_is_refused(bert, gpt2):
     with pytest.raises(UnsupportedOption, match="lm_head cannot be replaced"):
         gpt2.lm_head = nn.Linear(8, 20)
     assert torch.equal(gpt2.lm_head.weight, gpt2.transformer.wte.weight)
+
+
+@pytest.fixture
+def reference_names():
+    multihead.use_reference_names()
+    yield
+    multihead.use_reference_names(False)
+
+
+SIZES = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 20}
+ROWS = {
+    "BertForSequenceClassification": SIZES,
+    "RobertaForMaskedLM": SIZES,
+    "LlamaForCausalLM": SIZES,
+    "GPT2LMHeadModel": {"n_embd": 8, "n_head": 2, "n_layer": 1, "vocab_size": 20},
+    "BloomForCausalLM": {"hidden_size": 8, "n_head": 2, "n_layer": 1, "vocab_size": 20},
+    "T5ForConditionalGeneration": {
+        "vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2,
+    },
+}  # fmt: skip
+
+
+def both(name: str) -> tuple[nn.Module, nn.Module]:
+    """Return the reference's model and ours, of the same config, with other numbers."""
+    config = f"{name.partition('For')[0].removesuffix('LMHeadModel')}Config"
+    theirs, ours = (getattr(each, name)(getattr(each, config)(**ROWS[name])) for each in (transformers, multihead))
+    return theirs, ours
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_state_dicts_go_both_ways(name, reference_names):
+    theirs, ours = both(name)
+    stored = theirs.state_dict()
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: .*\n\tUnexpected key\(s\).*spare"):
+        ours.load_state_dict({"spare": torch.zeros(1), **dict(list(stored.items())[:3])})
+    assert ours.load_state_dict(stored) == ([], [])
+    found, file = ours.state_dict(), io.BytesIO()
+    assert found.keys() == stored.keys()
+    assert all(torch.equal(value, stored[key]) for key, value in found.items())
+    torch.save(found, file)
+    file.seek(0)
+    theirs.load_state_dict(torch.load(file))
+    parameters = dict(ours.named_parameters())
+    assert {id(p) for p in parameters.values()} == {id(p) for p in ours.parameters()}
+    names = {name for name, _ in theirs.named_parameters()}
+    several = {name for name in names if name.rpartition(".")[0].endswith(("c_attn", "query_key_value"))}
+    assert names - several <= parameters.keys()
+    assert all(re.search(r"(c_attn|query_key_value)\.[qkv]\.\w+$", name) for name in parameters.keys() - names)
+    assert len(parameters) == len(names) + 2 * len(several)
+
+    holder, own = nn.ModuleDict({"model": ours}), nn.Module.state_dict(ours)
+    assert holder.state_dict().keys() == {f"model.{key}" for key in stored}
+    zeros = {f"model.{key}": torch.zeros_like(value) for key, value in stored.items()}
+    multihead.use_reference_names(False)
+    holder.load_state_dict(zeros)
+    assert not any(p.any() for p in ours.parameters())
+    assert ours.state_dict().keys() == own.keys()
+    ours.load_state_dict({key: torch.ones_like(value) for key, value in own.items()})
+    assert all((p == 1).all() for p in ours.parameters())
+
+
+def test_names_reach_groups_hooks_and_files(bert, reference_names, tmp_path):
+    names = [name for name, _ in bert.named_parameters()]
+    kept = [name for name in names if "LayerNorm.weight" not in name and not name.endswith("bias")]
+    assert sorted(set(get_parameter_names(bert, [nn.LayerNorm], ["bias"]))) == sorted(kept)
+    linear = {name for name, module in bert.named_modules() if isinstance(module, nn.Linear)}
+    assert {"classifier", "bert.pooler.dense", "bert.encoder.layer.2.attention.self.key"} <= linear
+    assert any(isinstance(module, nn.Dropout) for _, module in bert.named_modules())
+    assert all(bert.get_submodule(name) is module for name, module in bert.named_modules() if name)
+    bert.save_pretrained(tmp_path)
+    again = multihead.BertForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(again(IDS).logits, bert(IDS).logits)
+    again.add_adapter(multihead.LoraConfig(r=2))
+    assert "bert.encoder.layer.0.attention.self.query.lora.default.A" in dict(again.named_parameters())
+    assert next(iter(bert.prepare("fp32").named_parameters()))[0].startswith("backbone.")
+
+
+def test_a_tree_keeps_no_model_in_memory():
+    model = multihead.GPT2LMHeadModel(multihead.GPT2Config(**ROWS["GPT2LMHeadModel"]))
+    assert len(model.transformer.h) == 1
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

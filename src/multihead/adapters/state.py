@@ -12,6 +12,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, nearest
+from ..nn.own_names import own_modules
 from ..nn.quantized_linear import dequantize_model, is_quantized
 from ..nn.replace_layers import LayerPlaces
 from .config import ALL_LINEAR, LoraConfig
@@ -284,7 +285,7 @@ def merge_adapters(model: Any, dequantize: bool) -> None:
     with torch.no_grad():
         values = {
             path: layer.merged_weight(layer.base_weight().float())
-            for path, layer in model.named_modules() if isinstance(layer, AdapterLayer) and layer.active
+            for path, layer in own_modules(model) if isinstance(layer, AdapterLayer) and layer.active
         }  # fmt: skip
         for key in known.originals:
             path, _, leaf = key.replace("/", ".").rpartition(".")

@@ -12,6 +12,7 @@ from torch import nn
 from ..checkpoints.key_map import KeyMap, parameter_owners
 from ..checkpoints.tensor_sources import Interleaved, Part, PerHead, Source, Transposed
 from ..errors import InvalidInput, UnsupportedOption, nearest
+from ..nn.own_names import own_modules
 from ..nn.weights import Linear
 from .config import ALL_LINEAR, LoraConfig
 from .embedding_tables import MERGE
@@ -80,8 +81,10 @@ def find_prefix(keys: KeyMap, names: Iterable[str]) -> str:
 def find_targets(model: nn.Module, keys: KeyMap, prefix: str) -> list[Target]:
     """List every matrix of a model that an adapter can change, in the order of modules."""
     found: dict[str, list[tuple[str, Linear, Source]]] = {}
-    for path, module in model.named_modules():
-        where = keys.locate(f"{path}.weight", prefix) if isinstance(module, Linear) else None
+    for path, module in own_modules(model):
+        if not isinstance(module, Linear):
+            continue
+        where = keys.locate(f"{path}.weight", prefix)
         if where is None or _rows(where[0]) is None or not where[1][0].endswith(".weight"):
             continue
         found.setdefault(where[1][0].removesuffix(".weight"), []).append((path, module, where[0]))
@@ -233,7 +236,7 @@ def saved_parameters(model: nn.Module, keys: KeyMap, prefix: str, names: Sequenc
     }
     out = [one for one in every if one.path in meant_]
     for one in out:
-        homes = [path for path, module in model.named_modules(remove_duplicate=False) if module is one.owner]
+        homes = [path for path, module in own_modules(model, remove_duplicate=False) if module is one.owner]
         if len(homes) > 1:
             raise UnsupportedOption(
                 f"modules_to_save: {one.keys[0]} is read in {len(homes)} places of {type(model).__name__}, and an "

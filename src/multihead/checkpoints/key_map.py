@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointMismatch, UnsupportedConfig
 from ..kernels.quantization.coded_tensor import matrices, move_rows
 from ..load_progress import READING, LoadSteps
+from ..nn.own_names import own_modules
 from .tensor_sources import Source
 
 ParameterOwner = tuple[str, nn.Module, str, Tensor]  # path, owning module, leaf name, parameter
@@ -378,7 +379,7 @@ def parameter_owners(module: nn.Module) -> Iterator[ParameterOwner]:
     Modules with `not_in_checkpoint` hold parameters that no checkpoint of the model has (adapters); they are left out.
     """
     skipped: tuple[str, ...] = ()
-    for prefix, owner in module.named_modules():
+    for prefix, owner in own_modules(module):
         if getattr(owner, "not_in_checkpoint", False):
             skipped = (*skipped, f"{prefix}.")
         if f"{prefix}.".startswith(skipped):

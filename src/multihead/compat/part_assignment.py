@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import UnsupportedOption
+from ..nn.own_names import own_modules
 from .assigned_parts import AssignedPart, LastResult
-from .parts import Conv1DPart, LinearPart, Part, PartInfo, own_modules
+from .parts import Conv1DPart, LinearPart, Part, PartInfo
 
 
 def unwrapped(value: Any) -> Any:

@@ -12,9 +12,10 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.tensor_sources import Transposed
+from ..nn.own_names import own_modules
 from .part_assignment import replace_part
 from .part_table import PartTable, part_table
-from .parts import Conv1DPart, LinearPart, Part, PartInfo, PartList, own_modules
+from .parts import Conv1DPart, LinearPart, Part, PartInfo, PartList
 from .stored_tensors import StoredParameter, StoredStack, StoredTensor, shown
 
 
@@ -190,12 +191,10 @@ class TreeBuilder:
         return ".".join(name for name, _ in pairs)
 
     def _cover(self, path: str) -> list[str]:
-        """Return the paths of our modules whose parameters are all inside of a part, the outermost ones."""
+        """Return the paths of our modules whose parameters are all inside of a part, the outermost ones.
+
+        The model is none of them: its tree would hold it in memory for ever.
+        """
         inside = Counter(above for unit in self.units[path] for above in _ancestors(unit))
-        return [
-            place
-            for place in inside
-            if place in self.own
-            and inside[place] == self.counts[place]
-            and (not place or inside[above := place.rpartition(".")[0]] != self.counts[above])
-        ]
+        whole = {place for place in inside if place in self.own and place and inside[place] == self.counts[place]}
+        return [place for place in inside if place in whole and place.rpartition(".")[0] not in whole]

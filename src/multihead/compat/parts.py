@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import UnknownPart, UnsupportedOption
+from ..errors import InvalidInput, UnknownPart, UnsupportedOption
 from ..kernels.ops import linear
 from .assigned_parts import join_outputs
 from .stored_tensors import StoredTensor, shown
@@ -58,7 +58,7 @@ class Part(nn.Module):
         self.__dict__["training"] = training
         self._modules.update(inner)
         for leaf, tensor in info.tensors.items():
-            self._parameters.update(own_parameters(leaf, tensor))
+            self._parameters.update(learned_parameters(leaf, tensor))
 
     def __getattr__(self, name: str) -> Any:
         info: PartInfo | None = self.__dict__.get("part_info")
@@ -138,22 +138,39 @@ class Part(nn.Module):
             module._apply(fn)
         return self
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        for leaf, tensor in self.part_info.tensors.items():
+            destination[prefix + leaf] = getattr(self, leaf) if keep_vars else tensor.read().detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        tensors = self.part_info.tensors
+        for leaf, tensor in tensors.items():
+            if prefix + leaf in state_dict:
+                try:
+                    tensor.write(state_dict[prefix + leaf])
+                except InvalidInput as error:
+                    error_msgs.append(str(error))
+            elif strict:
+                missing_keys.append(prefix + leaf)
+        inside = {name: name.removeprefix(prefix).split(".") for name in state_dict if name.startswith(prefix)}
+        unexpected_keys += [
+            name for name, path in inside.items() if strict and path[0] not in (self._modules if path[1:] else tensors)
+        ]
+
     def extra_repr(self) -> str:
         return ", ".join(f"{leaf}: {list(x.read().shape)}" for leaf, x in self.part_info.tensors.items())
 
 
-def own_modules(module: nn.Module, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
-    """Yield a module and all inside of it, each once, with paths of our names."""
-    seen = set() if seen is None else seen
-    if id(module) not in seen:
-        seen.add(id(module))
-        yield path, module
-        for name, child in module._modules.items():
-            if child is not None:
-                yield from own_modules(child, f"{path}.{name}" if path else name, seen)
-
-
-def own_parameters(leaf: str, tensor: StoredTensor) -> dict[str, nn.Parameter]:
+def learned_parameters(leaf: str, tensor: StoredTensor) -> dict[str, nn.Parameter]:
     """Return the parameters of a stored tensor by names: its own, or with our names where it has several."""
     if len(tensor.pieces) == 1:
         return {leaf: tensor.pieces[0].parameter}

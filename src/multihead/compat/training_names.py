@@ -108,8 +108,10 @@ def get_parameter_names(model: Any, forbidden_layer_types: list[type], forbidden
     """Return the names of the parameters that are in no module of these types and match none of these patterns."""
     patterns = [re.compile(pattern) for pattern in forbidden_layer_names or []]
     found: list[str] = []
-    for name, child in model.named_children():
-        if not isinstance(child, tuple(forbidden_layer_types)):
-            own = get_parameter_names(child, forbidden_layer_types, forbidden_layer_names)
-            found += [f"{name}.{n}" for n in own if not any(p.search(f"{name}.{n}".lower()) for p in patterns)]
-    return found + [n for n in model._parameters if not any(p.search(n.lower()) for p in patterns)]
+    forbidden: list[str] = []
+    for path, module in model.named_modules():
+        if path and isinstance(module, tuple(forbidden_layer_types)):
+            forbidden.append(f"{path}.")
+        if not f"{path}.".startswith(tuple(forbidden)):
+            found += [f"{path}.{leaf}" if path else leaf for leaf, p in module._parameters.items() if p is not None]
+    return [name for name in found if not any(pattern.search(name.lower()) for pattern in patterns)]

@@ -12,7 +12,6 @@ from ..heads.heads import LanguageModel
 from ..nn.stack import set_gradient_checkpointing
 from ..runtime.prepare import products
 from .program_methods import ProgramMethods
-from .reference_names import reference_names
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -47,38 +46,6 @@ class ModelMethodsMixin(ProgramMethods):
                 f"{type(self).__name__} has no {name!r}. Its parts are {parts}: every family has the same names "
                 f"here; print(model) shows all of them.{others}"
             ) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (nn.Module, nn.Parameter)) and name not in self._modules:
-            names = self._reference_names()
-            if names is not None and name in names.top_names(self):
-                names.set_part(self, name, value)
-                return
-        super().__setattr__(name, value)
-
-    def _reference_names(self) -> Any:
-        """Return the module of the reference's names; None for a model without a key map, or one that is not built."""
-        return reference_names() if "body_keys" in self.__dict__ else None
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """Return a part by its path, ours or the reference's. Raises AttributeError without one."""
-        try:
-            return super().get_submodule(target)
-        except AttributeError:
-            found = None if (names := self._reference_names()) is None else names.find_module(self, target)
-            if found is None:
-                raise
-            return found
-
-    def get_parameter(self, target: str) -> nn.Parameter:
-        """Return a parameter by its path, ours or the reference's. Raises AttributeError without one."""
-        try:
-            return super().get_parameter(target)
-        except AttributeError:
-            found = None if (names := self._reference_names()) is None else names.find_tensor(self, target)
-            if found is None:
-                raise
-            return found
 
     @property
     def head_type(self) -> HeadType:
@@ -133,7 +100,7 @@ class ModelMethodsMixin(ProgramMethods):
                 f"The table is an Embedding with a weight of {list(old.weight.shape)}, as the model's has."
             )
         for part in list(self.modules()):
-            for name, child in list(part.named_children()):
+            for name, child in list(part._modules.items()):
                 if child is old:
                     setattr(part, name, value)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..nn.own_names import own_modules
 from .base_model import BaseModel
 
 
@@ -36,7 +37,7 @@ class OwnTensor:
 def family_models(model: nn.Module) -> dict[str, BaseModel]:
     """Return the families' models in a module by their paths, the outermost ones."""
     found: dict[str, BaseModel] = {}
-    for path, module in model.named_modules():
+    for path, module in own_modules(model):
         inside = any(path.startswith(f"{outer}.") for outer in found)
         if isinstance(module, BaseModel) and not inside:
             found[path] = module
@@ -46,7 +47,7 @@ def family_models(model: nn.Module) -> dict[str, BaseModel]:
 def own_tensors(model: nn.Module) -> Iterator[OwnTensor]:
     """Yield the parameters and persistent buffers outside of the families' models, each name."""
     theirs = {id(module) for part in family_models(model).values() for module in part.modules()}
-    for path, owner in model.named_modules():
+    for path, owner in own_modules(model):
         if id(owner) in theirs:
             continue
         held = {**owner._parameters, **owner._buffers}

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..nn.own_names import own_buffers, own_parameters
+
 BYTES: Mapping[str, float] = {"float32": 4, "bfloat16 / float16": 2, "int8": 1, "4 bits": 0.5}
 PARTS = (  # part of a model -> pattern in the paths of its parameters
     ("head", r"^head\."),
@@ -20,7 +22,7 @@ PARTS = (  # part of a model -> pattern in the paths of its parameters
 def parameters_by_part(model: Any) -> Counter[str]:
     """Return the number of parameters of each part of a model. Shared ones count once."""
     counts: Counter[str] = Counter()
-    for path, parameter in model.named_parameters():
+    for path, parameter in own_parameters(model):
         counts[part_of(path)] += parameter.numel()
     return counts
 
@@ -28,7 +30,7 @@ def parameters_by_part(model: Any) -> Counter[str]:
 def bytes_by_part(model: Any) -> Counter[str]:
     """Return the memory of each part of a model in bytes, also of packed and quantized weights."""
     counts: Counter[str] = Counter()
-    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for path, tensor in (*own_parameters(model), *own_buffers(model)):
         counts[part_of(path)] += tensor.numel() * tensor.element_size()
     return counts
 

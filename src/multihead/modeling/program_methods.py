@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import nn
-
 from ..errors import UnsupportedOption
 from ..hub.push import PushToHub
+from .named_parts import NamedParts
 
 
-class ProgramMethods(PushToHub, nn.Module):
+class ProgramMethods(PushToHub, NamedParts):
     """Methods and attributes that programs use beside the forward pass."""
 
     base_model_prefix: ClassVar[str] = "backbone"  # of every family: `getattr(model, model.base_model_prefix)`

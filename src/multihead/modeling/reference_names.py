@@ -14,6 +14,7 @@ def _no_names() -> Any:
 
 
 _load: Callable[[], Any] = _no_names
+_shown = False
 
 
 def register(load: Callable[[], Any]) -> None:
@@ -25,3 +26,17 @@ def register(load: Callable[[], Any]) -> None:
 def reference_names() -> Any:
     """Return the module of the reference's names; None where none is registered."""
     return _load()
+
+
+def use_reference_names(whether: bool = True) -> None:
+    """Let `named_modules`, `named_parameters` and `state_dict` of all models have the reference's names, or ours.
+
+    `multihead.alias` does so. Files and attributes are the same either way.
+    """
+    global _shown
+    _shown = whether
+
+
+def are_shown() -> bool:
+    """Return whether models show the reference's names."""
+    return _shown

@@ -14,6 +14,7 @@ from ..config import Config
 from ..errors import UnsupportedConfig, warn
 from ..models.common.architecture import equal_tensors
 from ..models.common.registry import architecture
+from ..nn.own_names import own_parameters
 from .base_model import BaseModel
 
 
@@ -77,7 +78,7 @@ def _may_be_untied(model: BaseModel, stored: Mapping[str, Tensor]) -> bool:
 def same_parameters(model: BaseModel, other: BaseModel) -> Iterator[tuple[str, str]]:
     """Yield (path of a parameter in `other`, path of the same parameter in `model`)."""
     own = {id(parameter): path for path, _, _, parameter in parameter_owners(model)}
-    named = dict(model.named_parameters(remove_duplicate=False))
+    named = dict(own_parameters(model, remove_duplicate=False))
     for path, _, _, _ in parameter_owners(other):
         if path in named:
             yield path, own[id(named[path])]

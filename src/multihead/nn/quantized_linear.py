@@ -14,6 +14,7 @@ from ..kernels.quantization.base import QuantizationFormat, format_of
 from ..kernels.quantization.coded_tensor import QuantizedMatrix
 from ..kernels.quantization.matmul import dequantized_linear
 from ..kernels.quantization.registry import TRAINING
+from .own_names import own_modules
 from .replace_layers import LayerPlaces, recast
 from .weights import Linear
 
@@ -112,7 +113,7 @@ def quantize(model: nn.Module, format: str, device: torch.device | str | None = 
         InvalidInput: the model has no such layer, or adapters already. UnsupportedOption: an unknown format.
     """
     format = TRAINING["load_in_4bit"] if format == "int4" else format
-    linears = {path: m for path, m in model.named_modules() if isinstance(m, Linear) and LAYER.match(path)}
+    linears = {path: m for path, m in own_modules(model) if isinstance(m, Linear) and LAYER.match(path)}
     changed = next((path for path, m in linears.items() if type(m) not in (Linear, QuantizedLinear)), None)
     if changed is not None:
         raise InvalidInput(f"{changed} has an adapter already; quantize the model first, then add adapters.")

@@ -14,6 +14,7 @@ from ..checkpoints.folder import PREPARED, replace_weights
 from ..checkpoints.safetensors import SafeTensors, write
 from ..errors import CheckpointMismatch, CorruptFile, InvalidInput, UnsupportedOption, read_errors
 from ..kernels.quantization.registry import FORMATS, PRECISIONS
+from ..nn.own_names import own_buffers, own_modules, own_parameters
 from .fused_linear_cpu import FusedLinear
 from .fused_linear_gpu import FusedLinearGPU
 from .prepare import prepare, products
@@ -43,7 +44,7 @@ def save(model: Any, folder: Path) -> None:
         "dtype": str(model.dtype).removeprefix("torch."), "packed": str(any(products(model))),
     }  # fmt: skip
     if PRECISIONS[str(model.prepared)].needs_file:
-        fused = {name: x for name, x in model.named_modules() if isinstance(x, FusedLinear)}
+        fused = {name: x for name, x in own_modules(model) if isinstance(x, FusedLinear)}
         metadata["kinds"] = json.dumps({name: x.format.name for name, x in fused.items()})
     tensors = {name: tensor.contiguous() for name, tensor in _tensors(model).items()}
     replace_weights(folder, {PREPARED: lambda path: write(tensors, path, metadata)})
@@ -110,7 +111,7 @@ def _check_layout(own: Mapping[str, Tensor], tensors: SafeTensors, path: Path) -
 
 def _product(model: Any, name: str, path: Path) -> FusedLinear:
     """Return the fused linear layer of this name. Raises CorruptFile where the model has none, as the file says."""
-    module = dict(model.named_modules()).get(name)
+    module = dict(own_modules(model)).get(name)
     if not isinstance(module, FusedLinear):
         raise CorruptFile(f"{path} has codes of {name!r}, which is no product here. {AGAIN}")
     return module
@@ -118,6 +119,6 @@ def _product(model: Any, name: str, path: Path) -> FusedLinear:
 
 def _tensors(model: Any) -> Mapping[str, Tensor]:
     """Return the tensors of a model's state dict by path, each tensor once."""
-    state = model.state_dict(keep_vars=True)
+    state = nn.Module.state_dict(model, keep_vars=True)
     # a tied tensor has one name here, so the file has it once
-    return {name: x for name, x in (*model.named_parameters(), *model.named_buffers()) if name in state}
+    return {name: x for name, x in (*own_parameters(model), *own_buffers(model)) if name in state}

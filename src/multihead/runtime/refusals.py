@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from ..nn.hooks import is_hooked
+from ..nn.own_names import own_modules
 from .layer_spec import CLASSES, LayerSpec, attribute_names, classes_unchanged, describe
 
 
 def hooked_layer(model: nn.Module) -> str:
     """Say which module has hooks or a replaced method; empty where none has."""
-    name = next((name for name, layer in model.named_modules() if is_hooked(layer)), None)
+    name = next((name for name, layer in own_modules(model) if is_hooked(layer)), None)
     return "" if name is None else f"{name or 'the model itself'} has hooks or a replaced method"
 
 

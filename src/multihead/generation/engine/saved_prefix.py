@@ -21,6 +21,7 @@ from ...files import replace_file
 from ...kernels.ragged import BLOCK
 from ...nn.cache.layer_cache import KVLayerCache
 from ...nn.cache.store import CachedSequence, KVCacheManager
+from ...nn.own_names import own_buffers, own_parameters
 from ...runtime.runner import DecodeRunner
 
 FORMAT = "multihead prompt cache 1"
@@ -131,7 +132,7 @@ def identity(model: Any) -> str:
     """Return a hash of a model's config and of some numbers of each of its weights."""
     digest = blake2b(model.config.to_json_string().encode(), digest_size=16)
     active = tuple(f".lora.{name}." for name in getattr(model, "active_adapters", ()))
-    for name, x in (*model.named_parameters(), *model.named_buffers()):
+    for name, x in (*own_parameters(model), *own_buffers(model)):
         if name.startswith("adapters.") or (".lora." in name and not any(part in name for part in active)):
             continue  # adapters that requests name have salts of their own
         digest.update(f"{name} {x.dtype} {list(x.shape)}".encode())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...checkpoints.safetensors import SafeTensors, write
 from ...config import read_json, write_json
 from ...errors import CheckpointBroken
+from ...nn.own_names import own_parameters
 from ..distributed.dtensor import FOLDER, distribute_like, read_tensors
 from ..optim.optimizers import WeightAverage, trainable_parameters
 from .folders import RUN_FILE
@@ -118,7 +119,7 @@ def is_distributed(folder: Path) -> bool:
 def _read_state(folder: Path, model: nn.Module) -> Mapping[str, Tensor]:
     """Return the state tensors of a checkpoint, which one process or several wrote."""
     if is_distributed(folder):
-        return read_tensors(folder / FOLDER, dict(model.named_parameters()))
+        return read_tensors(folder / FOLDER, dict(own_parameters(model)))
     return SafeTensors([folder / STATE_TENSORS])
 
 

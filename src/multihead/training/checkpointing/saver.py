@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...config import read_json, write_json
 from ...errors import CheckpointBroken, CheckpointNotWritten, ModelNotFound, UnsafeFile, read_errors, warn
+from ...nn.own_names import own_parameters
 from ..arguments import ARGUMENTS_FILE
 from ..data.sampler import EpochSampler
 from ..distributed.dtensor import SharedFolderWriter, distribute_like
@@ -276,9 +277,9 @@ class CheckpointSaver:
         job, model = self.trainer.job, self.trainer.model
         if not self.reloads:
             return
-        stored = dict(job.load(path).named_parameters())
+        stored = dict(own_parameters(job.load(path)))
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in own_parameters(model):
                 parameter.copy_(distribute_like(stored[name].detach(), parameter))
 
     def load_best(self) -> None:
@@ -299,7 +300,7 @@ class CheckpointSaver:
         self.load_weights(path)
         weights = run_state.evaluated_weights(path, trainer.model)
         with torch.no_grad():
-            for name, parameter in trainer.model.named_parameters():
+            for name, parameter in own_parameters(trainer.model):
                 if name in weights:
                     parameter.copy_(distribute_like(weights[name], parameter))
         trainer.average = None

@@ -18,6 +18,7 @@ from torch import nn
 from ...adapters.layers import LoraLinear
 from ...errors import UnsupportedOption
 from ...nn.experts import RoutedExperts
+from ...nn.own_names import own_modules
 from ...nn.stack import Stack
 from ..arguments import TrainingArguments
 from .process_group import ProcessGroup
@@ -135,7 +136,7 @@ def unit_layers(objective: nn.Module) -> Iterator[nn.Module]:
     Raises:
         UnsupportedOption: a stack with LayerDrop.
     """
-    for path, stack in objective.named_modules():
+    for path, stack in own_modules(objective):
         if not isinstance(stack, Stack):
             continue
         if stack.drop:

@@ -20,6 +20,7 @@ from ...nn.attention.attention import Attention, CrossAttention
 from ...nn.experts import RoutedExperts, SharedExpert
 from ...nn.feedforward import FeedForward, GatedFeedForward
 from ...nn.norms import RMSNorm, WideRMSNorm
+from ...nn.own_names import own_modules
 from ...nn.positions import Positions
 from ...nn.stack import Stack
 from ...nn.weights import LayerNorm, Linear
@@ -37,7 +38,7 @@ def split(model: nn.Module, mesh: Any, group: ProcessGroup) -> None:
     """
     count = mesh.size()
     plan: dict[int, tuple[nn.Module, Mapping[str, ParallelStyle]]] = {}
-    for path, stack in model.named_modules():
+    for path, stack in own_modules(model):
         if isinstance(stack, Stack):
             for number, layer in enumerate(stack.layers):
                 for module, parts in layer_plan(layer, f"{path}.layers.{number}", count):

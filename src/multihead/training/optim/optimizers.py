@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ...checkpoints.key_map import KeyMap
 from ...errors import UnsupportedOption
+from ...nn.own_names import own_modules, own_parameters
 from ..arguments import TrainingArguments
 from .adafactor import Adafactor
 from .sparse_embeddings import AdamW
@@ -22,7 +23,7 @@ NamedParameter = tuple[str, nn.Parameter]
 
 def trainable_parameters(model: nn.Module) -> list[NamedParameter]:
     """Return the parameters with requires_grad, by path."""
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [(name, p) for name, p in own_parameters(model) if p.requires_grad]
 
 
 def all_finite(model: nn.Module) -> bool:
@@ -36,10 +37,10 @@ def no_decay_names(model: nn.Module) -> set[str]:
     names = set()
     tables = {
         f"{path}." if path else "": keys
-        for path, module in model.named_modules()
+        for path, module in own_modules(model)
         if isinstance(keys := getattr(module, "keys", None), KeyMap)
     }
-    for path, module in model.named_modules():
+    for path, module in own_modules(model):
         is_norm = "norm" in type(module).__name__.lower()
         for leaf, _ in module.named_parameters(recurse=False):
             name = f"{path}.{leaf}" if path else leaf

@@ -1,0 +1,117 @@
+"""State dicts and names of modules by the reference's names, from and to our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..nn.own_names import own_modules
+from .part_tree import PartTree, part_tree
+from .parts import learned_parameters
+from .stored_tensors import StoredParameter
+
+
+def named_modules(
+    model: nn.Module, memo: set[nn.Module] | None, prefix: str, remove_duplicate: bool
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a model's parts by the reference's names, then what no part holds (dropout, layers) by ours."""
+    memo, dot = set() if memo is None else memo, f"{prefix}." if prefix else ""
+    if model not in memo:
+        memo.add(model)
+        yield prefix, model
+        root = part_tree(model).root
+        for name, part in root._modules.items():
+            if part is not None:
+                yield from part.named_modules(memo, dot + name, remove_duplicate)
+        for path, module in own_modules(model):
+            if module not in memo:
+                memo.add(module)
+                yield dot + path, module
+
+
+def state_dict(model: nn.Module, own: Mapping[str, Tensor], keep_vars: bool) -> dict[str, Tensor]:
+    """Return a state dict by the reference's names of one by ours.
+
+    Args:
+        own: with the parameters themselves. keep_vars: gives these, under the names of `named_parameters`.
+    """
+    tree = part_tree(model)
+    out: dict[str, Tensor] = {}
+    done = {id(piece.parameter) for tensor in tree.tensors.values() for piece in tensor.pieces}
+    for name, tensor in tree.tensors.items():
+        if keep_vars:
+            stem = name.rpartition(".")[0]
+            parts = learned_parameters(name.rpartition(".")[2], tensor)
+            out.update({f"{stem}.{leaf}" if stem else leaf: parameter for leaf, parameter in parts.items()})
+        else:
+            out[name] = tensor.read().detach()
+    for path, value in own.items():
+        if id(value) not in done:
+            plain = value.stored.read() if isinstance(value, StoredParameter) else value
+            out[_reference_name(tree, path)] = value if keep_vars else plain.detach()
+    return out
+
+
+def _reference_name(tree: PartTree, path: str) -> str:
+    """Return the name of what is inside of one of our modules; our own where no part is the module."""
+    stem = path
+    while stem:
+        if stem in tree.table.slots:
+            rest = path[len(stem) :].removeprefix(tree.table.inside(stem))
+            return tree.table.slots[stem] + rest
+        stem = stem.rpartition(".")[0]
+    return path
+
+
+def uses_reference_names(model: Any, given: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Return whether more names of a state dict are the reference's than ours."""
+    tensors, keys = part_tree(model).tensors, model.keys
+    theirs = sum(name in tensors or keys.current_name(name) in tensors for name in given)
+    return theirs > sum(name in own for name in given)
+
+
+def own_state(
+    model: Any, given: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a state dict by our names of one by the reference's, and the reference's name of each.
+
+    A name that is nobody's stays as it is. A tensor of which a part is missing is left out.
+
+    Args:
+        own: our state dict, with the parameters themselves.
+    """
+    tree, keys = part_tree(model), model.keys
+    named = {name if name in tree.tensors else keys.current_name(name): value for name, value in given.items()}
+    named = dict(keys.split_parts(named)) if not named.keys() <= tree.tensors.keys() else named
+    out: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    values: dict[int, Tensor] = {}
+    pieces: dict[str, list[tuple[str, Any]]] = {}
+    for name, tensor in tree.tensors.items():
+        for piece in tensor.pieces:
+            pieces.setdefault(piece.path, []).append((name, piece))
+    for path, found in pieces.items():
+        wanted = found if found[0][1].index is not None else [next((x for x in found if x[0] in named), found[0])]
+        names[path] = wanted[0][0]
+        if all(name in named for name, _ in wanted):
+            values[id(wanted[0][1].parameter)] = wanted[0][1].source.read(*(named[name] for name, _ in wanted))
+    for path, parameter in own.items():
+        if id(parameter) in values:
+            out[path] = values[id(parameter)]
+    for name, value in named.items():
+        if name not in tree.tensors:
+            path = _own_path(tree, name)
+            out[path], names[path] = value, name
+    return out, names
+
+
+def _own_path(tree: PartTree, name: str) -> str:
+    """Return our path of what is inside of a part that is one of our modules; the name where none is."""
+    stem = name
+    while stem:
+        if stem in tree.table.paths:
+            return tree.table.paths[stem] + tree.table.inside(tree.table.paths[stem]) + name[len(stem) :]
+        stem = stem.rpartition(".")[0]
+    return name
