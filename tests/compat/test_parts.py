@@ -226,6 +226,20 @@ def test_names_reach_groups_hooks_and_files(bert, reference_names, tmp_path):
     assert next(iter(bert.prepare("fp32").named_parameters()))[0].startswith("backbone.")
 
 
+@pytest.mark.parametrize(("name", "part"), [("BertForSequenceClassification", "bert"), ("LlamaForCausalLM", "model")])
+def test_the_model_without_its_head_is_called(name, part):
+    theirs, ours = (model.eval() for model in both(name))
+    ours.load_state_dict(theirs.state_dict())
+    inputs = {"input_ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    found, expected = (getattr(model, part)(**inputs) for model in (ours, theirs))
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(found.last_hidden_state[real], expected.last_hidden_state[real], atol=1e-5, rtol=1e-4)
+    if part == "bert":
+        torch.testing.assert_close(found.pooler_output, expected.pooler_output, atol=1e-5, rtol=1e-4)
+    found.last_hidden_state.sum().backward()
+    assert next(ours.backbone.parameters()).grad is not None
+
+
 def test_a_tree_keeps_no_model_in_memory():
     model = multihead.GPT2LMHeadModel(multihead.GPT2Config(**ROWS["GPT2LMHeadModel"]))
     assert len(model.transformer.h) == 1

@@ -6,6 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from ..checkpoints.tensor_sources import Transposed
 from ..nn.own_names import own_modules
 from .part_assignment import replace_part
+from .part_base import without_head
 from .part_table import PartTable, part_table
 from .parts import Conv1DPart, LinearPart, Part, PartInfo, PartList
 from .stored_tensors import StoredParameter, StoredStack, StoredTensor, shown
@@ -117,7 +119,7 @@ class TreeBuilder:
     """
 
     def __init__(self, model: Any) -> None:
-        self.model, self.table = model, part_table(model)
+        self.model, self.table, self.prefix = model, part_table(model), model.keys.prefix.rstrip(".")
         self.own = dict(own_modules(model))
         self.paths = {id(module): path for path, module in self.own.items()}
         self.inner: dict[str, dict[str, None]] = {"": {}}
@@ -148,7 +150,9 @@ class TreeBuilder:
         kind = self._kind(path, leaves)
         own = self._own(path, kind is PartList, [place for _, place in inner.values()])
         cover = tuple(self.own[place] for place in self._cover(path))
-        info = PartInfo(path, weakref.ref(self.model), self.own[own] if own else None, cover, leaves, replace_part)
+        base = partial(without_head, weakref.ref(self.model)) if path and path == self.prefix else None
+        module = self.own[own] if own else None
+        info = PartInfo(path, weakref.ref(self.model), module, cover, leaves, replace_part, base)
         return kind(info, {name: part for name, (part, _) in inner.items()}, self.model.training), own
 
     @staticmethod

@@ -32,6 +32,7 @@ class PartInfo:
         own: our module that computes the same; None where none does. cover: our modules inside of the part, each whole.
         tensors: the reference's leaf name -> the tensor in its layout. shown: those that were asked for.
         replace: puts a program's module in the place of an inner part.
+        base: makes the model without its head, for the part that is one. made: that model, once it is.
     """
 
     path: str
@@ -40,6 +41,8 @@ class PartInfo:
     cover: tuple[nn.Module, ...]
     tensors: Mapping[str, StoredTensor]
     replace: Callable[[PartInfo, nn.Module | None, Any, str], None]
+    base: Callable[[], nn.Module] | None = None
+    made: Any = None
     shown: dict[str, nn.Parameter] = field(default_factory=dict)
 
 
@@ -115,7 +118,18 @@ class Part(nn.Module):
             raise UnknownPart(f"{self.part_info.path} has no {number!r}: it has {self._contents()}.") from None
 
     def forward(self, *args: Any, **options: Any) -> Any:
-        """Call our module that computes the same, with its own arguments. Raises UnsupportedOption where none does."""
+        """Call our module that computes the same, with its own arguments, or the model without its head.
+
+        Raises:
+            UnsupportedOption: no module here computes the same.
+        """
+        info = self.part_info
+        if info.base is not None:
+            info.made = info.made or info.base()
+            model = info.model()
+            for part in (info.made, *(info.made.head.modules() if info.made.head is not None else ())):
+                part.training = self.training if model is None else model.training
+            return info.made(*args, **options)
         return self.own_module("be called")(*args, **options)
 
     def own_module(self, what: str) -> nn.Module:
