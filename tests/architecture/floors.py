@@ -44,6 +44,7 @@ FLOORS: list[dict[str, str]] = [
         "load_progress": "how far the load of a model is",
         "pages": "HTML pages that need no network",
     },
+    {"extensions": "what other installed packages add: families, tasks, formats, backends"},
     {"errors": "every error a user can meet", "terminal": "text that is safe to print on a terminal", "_version": ""},
 ]
 LEVEL = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,14 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import BACKENDS, Bias, backend, backend_of
+from ..extensions import Registry
+from .backend import BACKENDS, Backend, Bias, backend, backend_of
 from .cpu.backend import CpuBackend
 from .ragged import AttentionMask
 from .torch.backend import TorchBackend
 from .torch.linear import FEW_ROWS
 from .triton.backend import TritonBackend
 
-BACKENDS.update({one.name: one for one in (CpuBackend(), TritonBackend(), TorchBackend())})
+OWN = {one.name: one for one in (CpuBackend(), TritonBackend(), TorchBackend())}
+ADDED = Registry("backends", OWN, lambda found: isinstance(found, Backend)).added_values()
+BACKENDS.update({**ADDED, **OWN})  # those of other packages serve what they say they serve
 
 __all__ = ["BACKENDS", "backend", "backend_of", "dropout", "fused_attention", "linear"]
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 
 from ..errors import UnsupportedOption, nearest
+from ..extensions import Registry
 from .defaults import ANSWERS, MINILM, SENTIMENT, SMOLLM2, TRANSLATORS
 from .task import Input, Mode, ModelPipeline, RequiredOption, Task, TrainingTask
 
 LANGUAGE_PAIR = re.compile(r"translation_(\w+?)_to_(\w+)")
 
-TASKS: Mapping[str, Task] = {
+OWN: Mapping[str, Task] = {
     "text-classification": Task(
         summary="Labels a text or a pair of texts, such as positive or negative.",
         accepts='text, `{"text", "text_pair"}`',
@@ -288,6 +289,7 @@ TASKS: Mapping[str, Task] = {
         ),
     ),
 }
+TASKS: Mapping[str, Task] = Registry("tasks", OWN, lambda found: isinstance(found, Task))
 TRAINABLE: Mapping[str, TrainingTask] = {
     **{name: task.training for name, task in TASKS.items() if task.training is not None},
     "preference": TrainingTask(

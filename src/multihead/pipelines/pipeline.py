@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, NetworkUnavailable, UnknownModel, UnsupportedOption, warn
+from ..extensions import find_object
 from ..hub.options import DownloadOptions
 from ..kernels.hardware import best_dtype, usable
 from ..modeling import auto
@@ -158,13 +158,15 @@ def pipeline_class(task: str, entry: Task, model: Any, download: Mapping[str, An
     if isinstance(model, (str, os.PathLike)):
         head = choose_head(entry, auto.AutoConfig.from_pretrained(model, **download))
     else:
-        own = head_name(inner_model(model).head_type)
+        inner = inner_model(model)
+        if not hasattr(inner, "head_type"):
+            raise InvalidInput(f"{task} runs models of a family or derived from one, not a {type(model).__name__}.")
+        own = head_name(inner.head_type)
         head = own if own in entry.pipelines else "Model" if "Model" in entry.pipelines else None
     if head is None:
         wanted = " or ".join(f"AutoModelFor{head}" for head in entry.pipelines)
         raise InvalidInput(f"{task} needs a model with a head for it: load one with {wanted}.")
-    module, _, name = entry.pipelines[head].path.rpartition(".")
-    found: type[Pipeline] = getattr(import_module(f".{module}", __package__), name)
+    found: type[Pipeline] = find_object(entry.pipelines[head].path, __package__)
     return found
 
 

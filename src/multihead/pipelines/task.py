@@ -14,7 +14,8 @@ class ModelPipeline(NamedTuple):
     """The pipeline that answers a task with one type of model.
 
     Args:
-        path: "file.Class" or "folder.file.Class" in this folder. model: the type of model, as docs name it.
+        path: "file.Class" or "folder.file.Class" in this folder, or "package.module:Class" anywhere.
+        model: the type of model, as docs name it.
     """
 
     path: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ...errors import CorruptFile, UnsupportedConfig, read_errors
+from ...extensions import find_object
 from .registry import FORMATS
 from .stored_codes import StoredCodes
 
@@ -108,9 +108,10 @@ class StoredFormat(ABC):
 def open_format(entries: Mapping[str, Any]) -> StoredFormat:
     """Return the format that a quantization_config describes. Raises UnsupportedConfig."""
     method = entries["quant_method"]
-    module, _, cls = FORMATS[method].partition(".")
+    known = FORMATS[method]
     with read_errors(f"quantization_config ({method})", UnsupportedConfig, "Check the types of its entries."):
-        found: StoredFormat = getattr(import_module(f".{module}", __package__), cls)(entries)
+        cls: Any = known if isinstance(known, type) else find_object(known, __package__)
+        found: StoredFormat = cls(entries)
     return found
 
 

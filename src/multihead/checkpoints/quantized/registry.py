@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FORMATS: Mapping[str, str] = {  # quant_method -> module and class
+from ...extensions import Registry
+
+OWN: Mapping[str, str | type] = {  # quant_method -> module and class
     "auto-round": "auto_round.AutoRound",
     "awq": "awq.Awq",
     "bitnet": "bitnet.BitNet",
@@ -23,6 +25,7 @@ FORMATS: Mapping[str, str] = {  # quant_method -> module and class
     "quark": "quark.Quark",
     "torchao": "torchao.TorchAo",
 }
+FORMATS: Mapping[str, str | type] = Registry("formats", OWN, lambda found: isinstance(found, type))
 MODELOPT_FILE = "hf_quant_config.json"  # of NVIDIA's Model Optimizer, beside a config.json without its settings
 ENTRIES = ("quantization_config", "compression_config")  # the second is the older name
 PARTS = ("text_config", "llm_config", "language_config", "thinker_config")  # configs inside a multimodal one

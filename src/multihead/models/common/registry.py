@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidInput, UnknownModel, nearest
+from ...extensions import Registry
 from .multimodal import TextHalf, text_half
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Entry:
 
     Args:
         file: module in this folder. name: stem of its class names. constant: the Architecture's name in the file.
+        package: that holds the file, of a family from outside (docs/add-a-family.md).
         layouts: (layout, name in such a file) pairs for other file formats.
         others: (class name, head suffix) pairs of classes whose names do not begin with `name`'s stem.
     """
@@ -32,6 +34,7 @@ class Entry:
     file: str
     name: str
     constant: str = "ARCHITECTURE"
+    package: str = FAMILY_PACKAGE
     layouts: tuple[tuple[str, str], ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
@@ -40,7 +43,7 @@ class Entry:
         return next((name for name, other in self.others if other == suffix), f"{self.name}{suffix}")
 
 
-FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
+OWN: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "afmoe": Entry("laguna", "Afmoe", "AFMOE"),
     "albert": Entry("albert", "Albert"),
     "apertus": Entry("apertus", "Apertus"),
@@ -342,6 +345,7 @@ FAMILIES: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "zamba2": Entry("zamba", "Zamba2", "ZAMBA2"),
     "zaya": Entry("zaya", "Zaya"),
 }
+FAMILIES: Mapping[str, Entry] = Registry("families", OWN, lambda found: isinstance(found, Entry))
 
 
 OWN_CODE: Mapping[tuple[str, str], str] = {
@@ -364,7 +368,7 @@ def architecture(model_type: str) -> Architecture:
     if model_type not in FAMILIES:
         raise UnknownModel(f"The model_type {model_type!r} is not implemented here. {nearest(model_type, FAMILIES)}")
     entry = FAMILIES[model_type]
-    return getattr(import_module(f"{FAMILY_PACKAGE}.{entry.file}"), entry.constant)
+    return getattr(import_module(f"{entry.package}.{entry.file}"), entry.constant)
 
 
 OWN_CONFIGS: dict[str, type[Config]] = {}  # by model_type: classes that a program registered
