@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+import multihead
 from multihead import (
     AutoModel,
     AutoModelForCausalLM,
@@ -137,3 +138,20 @@ def test_a_folder_without_a_file_is_said(tmp_path, llama):
         "top_k": 3,
         "top_p": 0.5,
     }
+
+
+@pytest.mark.parametrize("library", [multihead, transformers], ids=["multihead", "reference"])
+def test_what_programs_ask_of_a_generation_config(library, tmp_path):
+    config = library.GenerationConfig(max_new_tokens=3, do_sample=True, temperature=0.5)
+    config.validate()
+    config.validate(strict=True)
+    assert config.update(top_k=5, other=1) == {"other": 1}
+    said = {"max_new_tokens": 3, "do_sample": True, "temperature": 0.5, "top_k": 5}
+    assert said.items() <= config.to_diff_dict().items()
+    config.to_json_file(tmp_path / "own.json")
+    for text in (config.to_json_string(), (tmp_path / "own.json").read_text()):
+        assert said.items() <= json.loads(text).items()
+    assert "min_p" not in config.to_diff_dict()
+    if library is multihead:
+        with pytest.raises(UnsupportedOption, match="coffee"):
+            library.GenerationConfig.from_dict({"coffee": 1}).validate(strict=True)

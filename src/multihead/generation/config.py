@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..config import GENERATION_FILE, accepts, describe, read_json, type_hints, write_json
+from ..config import GENERATION_FILE, accepts, describe, read_json, to_json, type_hints, write_json
 from ..errors import InvalidInput, ModelNotFound, UnsupportedOption, nearest, read_errors
 from ..hub.push import PushToHub, pop_upload, refuse_options
 from .config_fields import bias_of_runs, checked
@@ -328,6 +328,28 @@ class GenerationConfig(PushToHub):
 
     def to_dict(self) -> dict[str, Any]:
         return self.file_entries
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return the entries that are set, as `to_dict`: an unset one has no default of its own."""
+        return self.file_entries
+
+    def to_json_string(self, use_diff: bool = True, **_: Any) -> str:
+        """Return the text of generation_config.json. Raises InvalidInput for a value that JSON cannot have."""
+        return to_json(self.file_entries, GENERATION_FILE)
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str], **_: Any) -> None:
+        """Write the entries into a file, whole or not at all."""
+        write_json(Path(json_file_path), self.file_entries)
+
+    def validate(self, strict: bool = False) -> None:
+        """Check that every option is computed here; the range of each is checked when it is set.
+
+        Raises:
+            UnsupportedOption, InvalidInput: as `computed`; and, where `strict`, entries that are not known.
+        """
+        if strict and self.unknown:
+            raise UnsupportedOption(f"generation_config has entries that are not known: {', '.join(self.unknown)}.")
+        self.computed()
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Write generation_config.json into a folder, whole or not at all.
