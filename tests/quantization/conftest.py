@@ -27,6 +27,7 @@ SIZES: dict[str, Any] = {
 GROUPED: dict[str, Any] = {**SIZES, "num_key_value_heads": 2, "head_dim": 16}
 MODELS: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(**GROUPED),
+    "whole": lambda: transformers.LlamaConfig(**SIZES),  # as many key heads as heads
     "tied": lambda: transformers.LlamaConfig(**GROUPED, tie_word_embeddings=True),
     "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
         **GROUPED, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -24,8 +25,9 @@ from multihead.cli.main import cli
 from multihead.errors import InvalidInput, MultiheadError, UnsupportedConfig, UnsupportedOption
 from multihead.modeling.model_config import describe_quantization
 from multihead.nn.weights import Linear
+from multihead.quantization.activation_scales import scale_layer
 from multihead.quantization.error_correction import correct
-from multihead.quantization.passes import stepped_passes
+from multihead.quantization.passes import InputStatistics, stepped_passes
 from multihead.quantization.quantize import measure
 
 from .conftest import TEXT
@@ -39,6 +41,8 @@ LAYOUTS: list[tuple[str, dict[str, Any], float]] = [  # format, options, relativ
     ("gptq", {"group": 32}, 0.12),
     ("gptq", {"group": 32, "symmetric": False}, 0.13),
     ("gptq", {"group": -1, "bits": 8}, 0.02),
+    ("awq", {"group": 32}, 0.12),
+    ("fp8", {"group": 32}, 0.04),
     ("nf4", {}, 0.12),
 ]
 
@@ -103,12 +107,58 @@ def test_independent_inputs_are_rounded_to_the_nearest():
     assert torch.isfinite(correct(weight, torch.zeros(64, 64), grid).numbers(torch.float32)).all()
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe", "whole"])
+def test_scales_of_activations_change_no_output_and_lower_errors(kind, checkpoint):
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint(kind), dtype=torch.float32)
+    texts = [torch.randint(2, 250, (48,)).tolist() for _ in range(8)]
+    with torch.no_grad():
+        for layer in model.backbone.layers:
+            for part in (layer.attention, layer.ffn):
+                part.before.weight[::13] *= 20  # few channels are large, as in trained models
+        expected = model.run(texts).scores
+        paths = {p: m for p, m in model.named_modules() if type(m) is Linear and ".layers." in p and "router" not in p}
+        statistics, grid = InputStatistics(paths), IntegerGrid(4, 32, False, torch.float16)
+        model.run(texts)
+        statistics.close()
+
+        def errors():
+            found = [(m.weight, grid.round(m.weight).numbers(torch.float32), statistics.sums[p]) for p, m in known]
+            return torch.tensor([measure(*each)[0] for each in found])
+
+        known = [(path, module) for path, module in paths.items() if path in statistics.sums]
+        before, weights = errors(), {path: module.weight.clone() for path, module in known}
+        for number, layer in enumerate(model.backbone.layers):
+            scale_layer(layer, f"backbone.layers.{number}", statistics, grid)
+        scores = model.run(texts).scores
+    assert (scores - expected).abs().max() < 1e-4 * expected.abs().max()
+    after = errors()
+    assert after.sum() < 0.7 * before.sum()
+    assert (after < before).all()
+    scaled = {path.rpartition(".")[2] for path, module in known if not torch.equal(module.weight, weights[path])}
+    assert scaled >= {"q", "k", "v", "gate", "up", "down", *(["out"] if kind == "whole" else [])}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["llama", "qwen3_moe"])
+def test_the_reference_computes_what_an_fp8_file_says(kind, checkpoint, tmp_path):
+    quantize(checkpoint(kind), tmp_path, "fp8", group_size=32)
+    ids = torch.arange(1, 19).view(2, 9)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).float().eval()
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        found = AutoModelForCausalLM.from_pretrained(tmp_path).float()(ids).logits
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 FAMILIES = [
     ("llama", "int4", {"group_size": 32}),
     ("tied", "nf4", {}),
     ("qwen3_moe", "int4", {"group_size": 32}),
     ("gpt_neox", "int8", {}),
     ("qwen3_moe", "gptq", {"group_size": 32}),
+    ("llama", "awq", {"group_size": 32}),
+    ("qwen3_moe", "fp8", {"group_size": 32}),
     ("llama", "gptq", {"group_size": 32, "act_order": True}),
     ("llama", "int4", {"group_size": 32, "act_order": True, "symmetric": False}),
 ]
@@ -128,7 +178,9 @@ def test_a_family_is_quantized_and_read_back(kind, name, options, checkpoint, tm
         for path, module in before.named_modules()
         if type(module) is Linear and ".layers." in path and not path.endswith("router")
     }
-    assert changed == linears
+    # AWQ divides norms by the scales of what reads them
+    norms = {f"backbone.layers.{i}.{part}.before.weight" for i in (0, 1) for part in ("attention", "ffn")}
+    assert changed == linears | (norms if name == "awq" else set())
     found = report.comparison
     assert found is not None
     assert found.kind == "causal"
@@ -147,7 +199,10 @@ def test_a_family_is_quantized_and_read_back(kind, name, options, checkpoint, tm
     assert described is not None
     assert described.startswith(f"{len(report.matrices)} weights in ")
     config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization_config"]
-    skipped = config.get("ignore", config.get("llm_int8_skip_modules", list(config.get("dynamic", ()))))
+    skipped = config.get(
+        "ignore",
+        config.get("llm_int8_skip_modules", list(config.get("dynamic", config.get("modules_to_not_convert", ())))),
+    )
     assert {"gpt_neox": "embed_out"}.get(kind, "lm_head") in {
         name.removeprefix("-:^").removesuffix("$") for name in skipped
     }

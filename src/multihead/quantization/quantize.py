@@ -28,6 +28,7 @@ from ..modeling.model_config import load_config
 from ..modeling.saving import shard_bytes
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepare import refuse
+from .activation_scales import scale_layer
 from .comparison import compare
 from .error_correction import correct
 from .layer_tensors import LayerTensors, check_shapes, split_layers
@@ -223,6 +224,9 @@ class QuantizingRun:
         for each in passes:
             each.resume()
         statistics.close()
+        if self.format.rescales:
+            assert self.format.grid is not None
+            scale_layer(self.model.get_submodule(layer.path), layer.path, statistics, self.format.grid)
         self._write(layer, statistics, count)
         for each in passes:
             each.resume()
@@ -257,6 +261,8 @@ class QuantizingRun:
         grid = self.format.grid
         if sums is None or grid is None:
             return self.format.round(weight)
+        if self.format.rescales:
+            return grid.round(weight, importance=sums.diagonal())
         return correct(weight, sums, grid, act_order=self.format.options.act_order, regroup=self.format.regroups)
 
     def _add(self, name: str, layer: str, codes: StoredCodes, error: tuple[float, float], tokens: int) -> None:

@@ -40,6 +40,7 @@ class WrittenFormat(ABC):
     Attributes:
         name: as users name it. method: `quant_method` in config.json. calibrated: it cannot do without activations.
         grid: of integers, whose errors of rounding later inputs can make up for; None for other codes.
+        rescales: inputs are scaled by their activations before weights are rounded, as AWQ does.
         regroups: with act-order, its groups hold inputs in the order in which they are rounded; else in their own.
         stacks: it stores experts that lie in one tensor, (experts, inputs, outputs), and no other weights.
 
@@ -50,6 +51,7 @@ class WrittenFormat(ABC):
     name: ClassVar[str]
     method: ClassVar[str]
     calibrated: ClassVar[bool] = False
+    rescales: ClassVar[bool] = False
     regroups: ClassVar[bool] = False
     stacks: ClassVar[bool] = False
     grid: IntegerGrid | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +40,11 @@ class IntegerGrid:
         """Return the inputs of a group."""
         return inputs if self.group == -1 else self.group
 
-    def fit(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+    def fit(self, groups: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return scales and zeros, (..., 1) each, of groups (..., inputs of a group), float32.
+
+        Args:
+            importance: of the squared error of each input, in the shape of the groups of a row; None for the same.
 
         Raises:
             InvalidInput: weights that are not finite, or too large for the scales.
@@ -54,10 +57,10 @@ class IntegerGrid:
             )
         if not self.search or self.bits > 4:
             return best
-        error = self._error(groups, *best)
+        error = self._error(groups, importance, *best)
         for shrink in SHRINKS[1:]:
             tried = self._bounded(low * shrink, high * shrink)
-            other = self._error(groups, *tried)
+            other = self._error(groups, importance, *tried)
             better = other < error
             best = (torch.where(better, tried[0], best[0]), torch.where(better, tried[1], best[1]))
             error = torch.minimum(error, other)
@@ -76,8 +79,9 @@ class IntegerGrid:
             zeros = (-low / scales).round().clamp(self.lowest, self.most)
         return scales, zeros
 
-    def _error(self, groups: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-        return (self.numbers(self.codes(groups, scales, zeros), scales, zeros) - groups).square_().sum(-1, keepdim=True)
+    def _error(self, groups: Tensor, importance: Tensor | None, scales: Tensor, zeros: Tensor) -> Tensor:
+        squares = (self.numbers(self.codes(groups, scales, zeros), scales, zeros) - groups).square_()
+        return (squares if importance is None else squares.mul_(importance)).sum(-1, keepdim=True)
 
     def codes(self, groups: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         """Return the nearest codes, float32."""
@@ -86,13 +90,21 @@ class IntegerGrid:
     def numbers(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         return (codes - zeros) * scales
 
-    def round(self, weight: Tensor) -> StoredCodes:
-        """Round a weight (outputs, inputs) to the nearest codes, some rows at a time."""
+    def round(self, weight: Tensor, importance: Tensor | None = None, *, quick: bool = False) -> StoredCodes:
+        """Round a weight (outputs, inputs) to the nearest codes, some rows at a time.
+
+        Args:
+            importance: of the squared error of each input, (inputs,). quick: groups end at their largest weight.
+        """
+        if quick and self.search:
+            return replace(self, search=False).round(weight)
         size = self.size(weight.shape[1])
+        if importance is not None:
+            importance = F.pad(importance, (0, -len(importance) % size)).view(-1, size)  # (groups, size)
         codes, scales, zeros = [], [], []
         for rows in weight.split(max(1, SLICE // max(1, weight.shape[1]))):
             groups = F.pad(rows, (0, -rows.shape[1] % size)).unflatten(1, (-1, size))  # (rows, groups, size)
-            fitted = self.fit(groups)
+            fitted = self.fit(groups, importance)
             codes.append(self.codes(groups, *fitted).to(torch.uint8).flatten(1)[:, : weight.shape[1]])
             scales.append(fitted[0].squeeze(-1))
             zeros.append(fitted[1].squeeze(-1))

@@ -9,5 +9,7 @@ WRITTEN: Mapping[str, str] = {  # as users name it -> module and class
     "int8": "compressed_tensors.Int8",
     "w8a8": "compressed_tensors.W8A8",
     "gptq": "gptq.GptqLayout",
+    "awq": "awq.AwqLayout",
     "nf4": "bitsandbytes.Nf4",
+    "fp8": "fp8.Fp8Blocks",
 }
