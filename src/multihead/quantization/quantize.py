@@ -26,7 +26,9 @@ from ..modeling.checkpoint_class import best_class
 from ..modeling.loading import load_model
 from ..modeling.model_config import load_config
 from ..modeling.saving import shard_bytes
+from ..nn.experts import StackedExperts
 from ..nn.quantized_linear import is_quantized
+from ..nn.weights import Linear
 from ..runtime.prepare import refuse
 from .activation_scales import scale_layer
 from .comparison import compare
@@ -86,7 +88,8 @@ def quantize(
         raise InvalidInput(f"{folder} is {'a file' if folder.is_file() else 'what is read'}. Name another folder.")
     model = load_float(name, path, dtype)
     options = FormatOptions(bits, group_size, symmetric, act_order, model.dtype)
-    chosen = written_format(format, options)
+    stacks = any(isinstance(part, StackedExperts) for part in model.modules())
+    chosen = written_format(format, options, stacks=stacks)
     if chosen.calibrated and calibration is None:
         raise UnsupportedOption(f"{format} rounds by activations. Give texts: --calibration FILE (calibration=).")
     if act_order and calibration is None:
@@ -219,7 +222,8 @@ class QuantizingRun:
 
     def _calibrate(self, layer: LayerTensors, passes: Sequence[SteppedPass], count: int) -> None:
         paths = {path for paths in layer.matrices.values() for path in paths}
-        modules = {path: self.model.get_submodule(path) for path in paths}
+        # a stack of experts has inputs of several kinds
+        modules = {path: each for path in paths if isinstance(each := self.model.get_submodule(path), Linear)}
         statistics = InputStatistics(modules)
         for each in passes:
             each.resume()
@@ -248,7 +252,7 @@ class QuantizingRun:
             weight = tensor.float()
             codes = self._round(weight, sums)
             numbers = codes.numbers(torch.float32)
-            tokens = 0 if statistics is None else statistics.tokens[paths[0]]
+            tokens = 0 if statistics is None else statistics.tokens.get(paths[0], 0)
             self._add(name, layer.path, codes, measure(weight, numbers, sums), tokens)
             rounded[name] = numbers
         if rounded:

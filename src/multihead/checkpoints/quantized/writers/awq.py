@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..awq import ORDER
-from ..format import StoredCodes
 from ..packing import pack
+from ..stored_codes import StoredCodes
 from .base import FormatOptions, WrittenFormat
 from .integers import IntegerGrid
 
@@ -34,7 +34,7 @@ class AwqLayout(WrittenFormat):
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:
         assert codes.zeros is not None
         return {
-            "qweight": pack(interleaved(codes.codes.T), 4, 1),
+            "qweight": pack(interleaved(codes.codes.whole.T), 4, 1),
             "qzeros": pack(interleaved(codes.zeros.T), 4, 1),
             "scales": codes.scales.T.contiguous(),
         }

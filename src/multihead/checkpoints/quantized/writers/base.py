@@ -14,7 +14,7 @@ from torch import Tensor
 from ....errors import UnsupportedConfig, UnsupportedOption
 from ..stored_codes import StoredCodes
 from .integers import IntegerGrid
-from .registry import WRITTEN
+from .registry import STACKED, WRITTEN
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,14 @@ class WrittenFormat(ABC):
             )
 
 
-def written_format(name: str, options: FormatOptions) -> WrittenFormat:
-    """Return the format of a name in `registry.WRITTEN`. Raises UnsupportedOption."""
+def written_format(name: str, options: FormatOptions, *, stacks: bool = False) -> WrittenFormat:
+    """Return the format of a name in `registry.WRITTEN`. Raises UnsupportedOption.
+
+    Args:
+        stacks: for a model whose experts lie in one tensor.
+    """
     if name not in WRITTEN:
         raise UnsupportedOption(f"Format {name!r} is none of {', '.join(WRITTEN)}, gguf:TYPE.")
-    module, _, cls = WRITTEN[name].partition(".")
+    module, _, cls = ({**WRITTEN, **STACKED} if stacks else WRITTEN)[name].partition(".")
     found: WrittenFormat = getattr(import_module(f".{module}", __package__), cls)(options)
     return found

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....errors import InvalidInput
-from ..format import StoredCodes
+from ..stored_codes import StoredCodes, plain
 from .base import FormatOptions, WrittenFormat
 
 LARGEST = 448.0  # of E4M3
@@ -42,10 +42,10 @@ class Fp8Blocks(WrittenFormat):
         scales = scales.repeat_interleave(size, 0)[:rows]  # (rows, blocks of columns)
         wide = scales.repeat_interleave(size, 1)[:, :columns]
         codes = (weight / wide).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
-        return StoredCodes(codes, scales, size=size)
+        return StoredCodes(plain(codes), scales, size=size)
 
     def pack(self, codes: StoredCodes) -> dict[str, Tensor]:
-        return {"weight": codes.codes, "weight_scale_inv": codes.scales[:: self.block].contiguous()}
+        return {"weight": codes.codes.whole, "weight_scale_inv": codes.scales[:: self.block].contiguous()}
 
     def entries(self, skipped: Sequence[str]) -> dict[str, Any]:
         return {

@@ -10,6 +10,8 @@ WRITTEN: Mapping[str, str] = {  # as users name it -> module and class
     "w8a8": "compressed_tensors.W8A8",
     "gptq": "gptq.GptqLayout",
     "awq": "awq.AwqLayout",
+    "mxfp4": "mxfp4.Mxfp4Packed",
     "nf4": "bitsandbytes.Nf4",
     "fp8": "fp8.Fp8Blocks",
 }
+STACKED: Mapping[str, str] = {"mxfp4": "mxfp4.Mxfp4Experts"}  # the same for models whose experts lie in one tensor
