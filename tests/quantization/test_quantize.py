@@ -27,6 +27,7 @@ from multihead.errors import InvalidInput, MultiheadError, UnsupportedConfig, Un
 from multihead.modeling.model_config import describe_quantization
 from multihead.nn.weights import Linear
 from multihead.quantization.activation_scales import scale_layer
+from multihead.quantization.convert_codes import convert_codes
 from multihead.quantization.error_correction import correct
 from multihead.quantization.passes import InputStatistics, stepped_passes
 from multihead.quantization.quantize import measure
@@ -348,3 +349,54 @@ def test_the_command_prints_and_writes_the_report(checkpoint, tmp_path):
     assert found["comparison"]["tokens"] == 62
     wrong = CliRunner().invoke(cli, [*words[:2], str(tmp_path / "x.gguf"), "--format", "gguf:Q9_9"])
     assert isinstance(wrong.exception, MultiheadError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "options", "second"),
+    [
+        ("llama", "gptq", {"group_size": 32}, "int4"),
+        ("llama", "gptq", {"group_size": 32, "symmetric": False}, "awq"),
+        ("llama", "awq", {"group_size": 32}, "int4"),
+        ("qwen3_moe", "int8", {}, "gptq"),
+        ("llama", "int4", {"group_size": 32}, "gptq"),
+        ("llama", "gptq", {"group_size": 32, "act_order": True}, "gptq"),
+    ],
+    ids=str,
+)
+def test_codes_are_kept_in_another_format(kind, first, options, second, checkpoint, tmp_path):
+    dtype = "float16"  # of gptq's scales
+    quantize(checkpoint(kind), tmp_path / "a", first, calibration=[TEXT], samples=2, length=32, dtype=dtype, **options)
+    words = ["convert", str(tmp_path / "a"), str(tmp_path / "b"), "--format", second]
+    CliRunner().invoke(cli, words, catch_exceptions=False)
+    pair = [AutoModelForCausalLM.from_pretrained(tmp_path / x, dtype=torch.float32) for x in "ab"]
+    assert all(torch.equal(x, pair[1].get_parameter(name)) for name, x in pair[0].named_parameters())
+    said = describe_quantization(tmp_path / "b")
+    assert said is not None
+    assert {"int4": "compressed-tensors", "awq": "AWQ", "gptq": "GPTQ"}[second] in said
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "second", "said"),
+    [
+        ("gptq", {"group_size": 32, "act_order": True}, "int4", "act-order"),
+        ("int8", {}, "awq", "bits = 8"),
+        ("nf4", {}, "int4", "a table of numbers"),
+        ("gptq", {"group_size": 32}, "nf4", "nf4"),
+    ],
+    ids=str,
+)
+def test_codes_that_another_format_lacks_are_refused(first, options, second, said, checkpoint, tmp_path):
+    quantize(checkpoint("llama"), tmp_path / "a", first, calibration=[TEXT], samples=2, length=32, **options)
+    with pytest.raises(UnsupportedConfig, match=said):
+        convert_codes(tmp_path / "a", tmp_path / "b", second)
+    with pytest.raises(UnsupportedConfig, match="no quantized weights"):
+        convert_codes(checkpoint("llama"), tmp_path / "b", second)
+
+
+def test_inspect_names_what_each_layer_keeps(checkpoint, tmp_path):
+    quantize(checkpoint("llama"), tmp_path / "q", "int4", group_size=32, exclude=[r"layers\.1\..*down_proj"])
+    shown = CliRunner().invoke(cli, ["inspect", str(tmp_path / "q")], catch_exceptions=False).output
+    assert re.search(r"storage, \d+\.\d\d bits a weight", shown)
+    assert re.search(r"model\.layers\.0 .* 4\.5\d .*compressed-tensors 100%, bfloat16 0%", shown)
+    assert re.search(r"model\.layers\.1 .*compressed-tensors 80%", shown)
+    assert re.search(r"in no layer .* 16\.00 .*bfloat16 100%", shown)

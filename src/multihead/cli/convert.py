@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..checkpoints.gguf_mixes import WRITTEN
+from ..checkpoints.quantized.writers.registry import WRITTEN as QUANTIZED_FORMATS
 from ..consoles import screen
 from ..errors import InvalidInput, UnsupportedOption
 from ..files import check_target, model_files, same_file
@@ -17,6 +18,8 @@ from .completion import complete_model
 from .models import size
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..modeling.pretrained import PreTrainedModel
     from ..sentences.cross import CrossEncoder
     from ..sentences.encoder import SentenceEncoder
@@ -39,11 +42,16 @@ QUANTIZED = [name for name, kind in GGUF_TYPES.items() if not WRITTEN[kind].dtyp
     type=click.Choice(list(PRECISIONS)),
     help="Writes weights prepared for inference on a CPU, which only multihead reads (docs/fast.md).",
 )
+@click.option(
+    "--format", "kind", type=click.Choice(list(QUANTIZED_FORMATS)),
+    help="Writes a checkpoint of quantized integers in another format, with the same codes (docs/quantization.md).",
+)  # fmt: skip
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest size of a safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Writes into a folder that exists already.")
 def command(
-    model: str, target: Path, dtype: str | None, precision: str | None, max_shard_size: str, overwrite: bool
-) -> None:
+    model: str, target: Path, dtype: str | None, precision: str | None, kind: str | None, max_shard_size: str,
+    overwrite: bool,
+) -> None:  # fmt: skip
     """Writes MODEL (safetensors, PyTorch, GGUF, Marian) to TARGET.
 
     TARGET is a folder for safetensors with config and tokenizer, which Transformers reads too; or a name that ends with
@@ -57,6 +65,7 @@ def command(
       multihead convert ./folder ./sharded --max-shard-size 500MB
       multihead convert ./folder model.gguf --dtype q4_k_m
       multihead convert org/name ./int8 --precision int8
+      multihead convert org/name-gptq ./int4 --format int4
     """
     console = screen()
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
@@ -73,6 +82,11 @@ def command(
         raise InvalidInput(f"{dtype} is a type of GGUF files. Give a target that ends with .gguf.")
     if precision and (dtype or target.suffix == ".gguf"):
         raise InvalidInput("--precision writes a folder of prepared weights: give a folder as TARGET, and no --dtype.")
+    if kind is not None:
+        if precision or dtype or target.suffix == ".gguf":
+            raise InvalidInput("--format writes a folder of codes: give a folder as TARGET, no --dtype or --precision.")
+        convert_quantized(console, model, target, kind, max_shard_size)
+        return
     with console.status("Reading"):
         checkpoint = load(model, "auto" if dtype in (None, *QUANTIZED) else dtype, precision)
     name = precision or dtype or str(checkpoint.model.dtype).removeprefix("torch.")
@@ -93,6 +107,18 @@ def command(
         console.print(f"{size(path.stat().st_size):>10}  {path}")
     summary = f"{type(checkpoint.model).__name__}, {checkpoint.model.num_parameters():,} parameters in {name}"
     console.print(summary, style="dim")
+
+
+def convert_quantized(console: Console, model: str, target: Path, kind: str, max_shard_size: str) -> None:
+    """Write a checkpoint of quantized integers in another format, with its tokenizer."""
+    from ..modeling.auto import AutoTokenizer
+    from ..modeling.saving import shard_bytes
+    from ..quantization.convert_codes import convert_codes
+
+    with console.status("Writing"):
+        count = convert_codes(model, target, kind, size=shard_bytes(max_shard_size))
+        AutoTokenizer.from_pretrained(model).save_pretrained(target)
+    console.print(f"{count} weights in {kind}, with the same codes", style="dim")
 
 
 @dataclass(frozen=True)

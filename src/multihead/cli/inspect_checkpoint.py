@@ -18,8 +18,11 @@ from .completion import complete_model
 from .models import size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
+    from ..checkpoints.storage import LayerStorage
     from ..modeling.pretrained import PreTrainedModel
 
 
@@ -49,7 +52,7 @@ def inspect(console: Console, name: str, every: bool) -> None:
     from ..hub.local import is_adapter
     from ..modeling.auto import AutoConfig
     from ..modeling.loading import load_model
-    from ..modeling.model_config import describe_quantization
+    from ..modeling.model_config import describe_quantization, describe_storage
     from ..models.common.registry import architecture
 
     path = resolve(name)
@@ -71,6 +74,8 @@ def inspect(console: Console, name: str, every: bool) -> None:
     if not is_adapter(path) and (quantization := describe_quantization(path)):
         facts.add_row("quantized", quantization)
     console.print(facts)
+    if not is_adapter(path) and (storage := storage_table(describe_storage(path), every)) is not None:
+        console.print(storage)
     try:
         model = load_model(name, best_class(config, path))
     except CheckpointMismatch as error:
@@ -81,6 +86,28 @@ def inspect(console: Console, name: str, every: bool) -> None:
     console.print(memory_table(model))
     console.print(module_tree(model, every))
     print_tokenizer(console, name)
+
+
+def storage_table(rows: Sequence[LayerStorage], every: bool) -> Table | None:
+    """Return formats and bits of a weight by layer; None where all is stored in one. Equal layers are one row."""
+    if len({kind for row in rows for kind in row.kinds}) < 2:
+        return None
+    bits = sum(row.bytes for row in rows) * 8 / max(1, sum(row.weights for row in rows))
+    table = Table(title=f"storage, {bits:.2f} bits a weight", title_justify="left", header_style="bold",
+                  border_style="cyan")  # fmt: skip
+    for column in ("layer", "weights", "bits", "stored as"):
+        table.add_column(column, justify="right" if column in ("weights", "bits") else "left")
+    first = 0
+    while first < len(rows):
+        last = first
+        while not every and last + 1 < len(rows) and rows[last + 1].kinds == rows[first].kinds:
+            last += 1
+        row = rows[first]
+        name = (row.name or "in no layer") if last == first else f"{row.name} to {rows[last].name.rpartition('.')[2]}"
+        kinds = ", ".join(f"{kind} {count / max(1, row.weights):.0%}" for kind, count in row.kinds.most_common())
+        table.add_row(name, f"{row.weights:,}", f"{row.bits:.2f}", kinds)
+        first = last + 1
+    return table
 
 
 def parameter_table(model: PreTrainedModel) -> Table:

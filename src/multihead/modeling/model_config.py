@@ -12,6 +12,7 @@ from ..adapters import files as adapters
 from ..checkpoints.folder import Checkpoint, open_checkpoint, read_quantized
 from ..checkpoints.quantized.registry import MODELOPT_FILE, quantization_entries, without_quantization
 from ..checkpoints.selected_tensors import SelectedTensors
+from ..checkpoints.storage import LayerStorage, storage_by_layer
 from ..config import CONFIG_FILE, Config, changed, is_open, read_json
 from ..errors import ModelNotFound, UnsupportedConfig, read_errors, warn
 from ..hub import Want
@@ -122,6 +123,15 @@ def describe_quantization(path: Path) -> str | None:
         return None
     entries = quantization_of(path, read_json(path / CONFIG_FILE))
     return None if entries is None else read_quantized(open_checkpoint(path), entries).describe_weights()
+
+
+def describe_storage(path: Path) -> list[LayerStorage]:
+    """Return the storage of a checkpoint's layers, quantized or not."""
+    checkpoint = open_checkpoint(path)
+    if checkpoint.layout == "huggingface" and (path / CONFIG_FILE).is_file():
+        entries = quantization_entries(read_json(path / CONFIG_FILE))
+        checkpoint = checkpoint if entries is None else read_quantized(checkpoint, entries)
+    return storage_by_layer(checkpoint)
 
 
 def gguf_config(checkpoint: Checkpoint, model_type: str) -> Config:
