@@ -71,15 +71,17 @@ def sites(layer: nn.Module, path: str) -> Iterator[Site]:
         # a residual that adds to its normed input would add other numbers
         plain = isinstance(module, Residual) and not isinstance(module, NormedResidual)
         if plain and type(module.before) in (RMSNorm, WideRMSNorm, LayerNorm):
-            found = read_by(module.step, f"{name}.step")  # type: ignore[arg-type]
+            found = read_by(module.step, f"{name}.step")
             if found is not None:
-                yield Site(module.before, *found)  # type: ignore[arg-type]
+                yield Site(module.before, *found)
 
 
 def gives_values(attention: Attention) -> bool:
     """True if each output of the values' layer scales one input of the last layer, and nothing else."""
-    alone = linear(attention.v) and linear(attention.out) and attention.clip is None
-    return alone and attention.v.weight.shape[0] == attention.out.weight.shape[1]
+    values, out = attention.v, attention.out
+    if type(values) is not Linear or type(out) is not Linear or attention.clip is not None:
+        return False
+    return values.out_features == out.in_features
 
 
 def read_by(step: nn.Module, path: str) -> tuple[dict[str, Linear], list[Linear]] | None:
@@ -94,7 +96,7 @@ def read_by(step: nn.Module, path: str) -> tuple[dict[str, Linear], list[Linear]
         each = step.experts
         if type(each) is not ExpertList or any(type(one) not in PLAIN for one in each):
             return None
-        found = {}
+        found: dict[str, Linear] = {}
         for number, one in enumerate(each):
             found |= _named(one, f"{path}.experts.{number}", "gate", "up")
         return found, [step.router]

@@ -223,7 +223,8 @@ class QuantizingRun:
     def _calibrate(self, layer: LayerTensors, passes: Sequence[SteppedPass], count: int) -> None:
         paths = {path for paths in layer.matrices.values() for path in paths}
         # a stack of experts has inputs of several kinds
-        modules = {path: each for path in paths if isinstance(each := self.model.get_submodule(path), Linear)}
+        found = {path: self.model.get_submodule(path) for path in paths}
+        modules = {path: module for path, module in found.items() if isinstance(module, Linear)}
         statistics = InputStatistics(modules)
         for each in passes:
             each.resume()
