@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,11 @@ def registered_model(auto: str, name: Any, options: Mapping[str, Any]) -> Any:
     if not known and not OWN_CONFIGS:
         return None
     config = options.get("config")
-    if config is None:
+    if config is None or isinstance(config, (str, os.PathLike)):  # a path of a config is read as the model's own
         from ..hub import Want
         from ..hub.options import DownloadOptions
 
-        path = DownloadOptions.pop_from({**options}).resolve(name, Want.CONFIG)
+        path = DownloadOptions.pop_from({**options}).resolve(config or name, Want.CONFIG)
         kind = model_type_of(path)
     else:
         kind = config.model_type
