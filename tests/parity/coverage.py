@@ -57,12 +57,6 @@ WRAPPER_REASONS: Mapping[str, str] = {
     "kyutai_speech_to_text": SOUND,
     "unlimited_ocr": "reads pages; an answer sees its whole prompt and a window of itself, a mask that is not here",
     "diffusion_gemma": DENOISES,
-    **dict.fromkeys(
-        """
-        glm5_next
-        """.split(),
-        LATER,
-    ),
 }
 HEAD_REASONS: Mapping[str, str] = {}  # class name -> why a family that is here has no such head
 

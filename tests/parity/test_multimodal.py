@@ -15,6 +15,7 @@ import multihead
 from multihead.errors import CheckpointMismatch, InvalidInput, UnknownModel, UnsupportedConfig, UnsupportedOption
 
 from .cases.deepseek_kin import INDEX, LARGE4
+from .cases.delta import NEXT
 from .cases.latent_windows import DOTS
 from .cases.profiles import INKLING, INKLING2
 from .multimodal import TEXT, VISION, Whole, difference
@@ -109,6 +110,7 @@ WHOLES = (
     Whole("exaone4_5", text=WINDOWS),
     Whole("fuyu", text={"num_key_value_heads": None, "head_dim": None}, name="FuyuForCausalLM"),
     Whole("glm4v_moe", text={**HALF_SECTIONS, **DEEPSEEK}),
+    Whole("glm5_next", text={**NEXT, "num_attention_heads": 6}, alone="Glm5NextTextModel", tolerance=2e-5),
     Whole("glm_ocr", text=HALF_SECTIONS),
     Whole("glmasr"),
     Whole("hunyuan_vl", text=SECTIONS),

@@ -85,6 +85,7 @@ OWN: dict[str, dict[str, Any]] = {  # by model_type, what does not follow from t
     "mamba": {"hidden_size": 48, "intermediate_size": 96},
     "mamba2": {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "intermediate_size": 128},
     "mobilebert": {"hidden_size": 96, "intra_bottleneck_size": 64},
+    "glm5_next_text": {**LATENT, "qk_rope_head_dim": 0, "head_dim": 0, "linear_head_dim": 16},
     "kimi_linear": {**LATENT, "linear_head_dim": 16},
     **dict.fromkeys(("olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), DELTA),
     "nemotron_h": {

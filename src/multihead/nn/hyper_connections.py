@@ -138,3 +138,15 @@ class StreamMerge(nn.Module):
         """Map streams (tokens, streams, width) to hidden states (tokens, width)."""
         (logits,) = self.weights(x)  # (tokens, streams)
         return self.norm(((torch.sigmoid(logits) + self.eps)[..., None] * x).sum(1).to(x.dtype))
+
+
+class StreamMean(nn.Module):
+    """Norm of the mean of the streams (GLM-5.3)."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map streams (tokens, streams, width) to hidden states (tokens, width)."""
+        return self.norm(x.mean(1))

@@ -161,6 +161,9 @@ OWN: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "glm4": Entry("glm", "Glm4", "GLM4", layouts=(("gguf", "glm4"),)),
     "glm4_moe": Entry("glm_moe", "Glm4Moe", "GLM4_MOE", layouts=(("gguf", "glm4moe"),)),
     "glm4_moe_lite": Entry("deepseek", "Glm4MoeLite", "GLM4_MOE_LITE"),
+    "glm5_next_text": Entry(
+        "glm5_next", "Glm5Next", others=(("Glm5NextTextConfig", "Config"), ("Glm5NextTextModel", "Model"))
+    ),
     "glm_moe_dsa": Entry("deepseek_sparse", "GlmMoeDsa", "GLM"),
     "gpt2": Entry("gpt2", "GPT2", layouts=(("gguf", "gpt2"),)),
     "gpt_bigcode": Entry("gpt2", "GPTBigCode", "BIGCODE", layouts=(("gguf", "starcoder"),)),

@@ -208,6 +208,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     "glm4v_moe": Wrapper(
         "Glm4vMoe", "glm4v_moe_text", VISUAL, {"image_token_id": 151363, "video_token_id": 151364}, None
     ),
+    "glm5_next": Wrapper(
+        "Glm5Next",
+        "glm5_next_text",
+        VISUAL,
+        {"image_token_id": 154854, "video_token_id": 154855},
+        flat=True,
+    ),
     "glm_ocr": Wrapper("GlmOcr", "glm_ocr_text", VISUAL, {"image_token_id": 59280, "video_token_id": 59281}, None),
     "glmasr": Wrapper("GlmAsr", "llama", SPEECH, {"audio_token_id": 59260}, True, usual=GLM_ASR),
     "glmga": Wrapper("Glmga", "glm4v_text", VISUAL, GLM_V),

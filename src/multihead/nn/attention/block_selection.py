@@ -15,7 +15,7 @@ from ..norms import WideRMSNorm
 from ..positions import Rotary, RotaryByLength
 from ..weights import Linear
 from .gated import GatedAttention
-from .indexer import SCORES, chosen_rows, hiding
+from .indexer import SCORES, chosen_rows, hiding, keys_of_blocks
 
 
 class BlockIndexer(nn.Module):
@@ -81,11 +81,7 @@ class BlockIndexer(nn.Module):
             whole = (places[start : start + step, None] + 1) // self.block > begins // self.block  # (queries, blocks)
             best = scores.masked_fill(~whole, -torch.inf).topk(self.chosen, -1).indices
             parts.append(torch.zeros_like(whole).scatter(1, best, True) & whole)
-        seen = torch.cat(parts).repeat_interleave(self.block, 1)  # (queries, blocks * block)
-        seen = torch.nn.functional.pad(seen, (0, count - seen.shape[1]))  # (queries, keys)
-        spot = torch.arange(count, device=q.device)
-        begun = (places + 1) // self.block * self.block  # (queries,), first token after the last whole block
-        return seen | ((spot >= begun[:, None]) & (spot <= places[:, None]))
+        return keys_of_blocks(torch.cat(parts), places, self.block, count)
 
 
 class BlockSelectedAttention(GatedAttention):

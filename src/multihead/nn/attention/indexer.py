@@ -59,7 +59,7 @@ class Indexer(Selection):
     """
 
     reads_factor: ClassVar = True
-    unpacked: ClassVar = ("q", "k", "weights")  # their numbers decide what is chosen
+    unpacked: ClassVar[tuple[str, ...]] = ("q", "k", "weights")  # their numbers decide what is chosen
 
     def __init__(
         self,
@@ -141,6 +141,73 @@ class StateIndexer(Indexer):
 
     def _queries(self, x: Tensor, narrow: Tensor | None, context: ForwardContext) -> Tensor:
         return self.query_scale(super()._queries(x, self.q_norm(x), context), context)
+
+
+class PoolIndexer(Indexer):
+    """Index of pools of tokens: a query sees those of the best whole pools, and what follows the last one (GLM-5.3).
+
+    A pool's key is a mean of its tokens' keys, weighted for each channel by scores of the tokens and of their places.
+
+    Args:
+        pool: tokens of one. chosen: keys of a query, a multiple of it.
+    """
+
+    unpacked: ClassVar = (*Indexer.unpacked, "share")
+
+    def __init__(self, width: int, rank: int, *, pool: int, head_width: int, **options: Any) -> None:
+        super().__init__(width, rank, head_width=head_width, **options)
+        self.share = Linear(width, head_width, bias=False)
+        self.places = nn.Parameter(torch.empty(pool, head_width))
+        self.pool = pool
+
+    def draw(self, name: str, parameter: Tensor, std: float) -> None:
+        """Initialize to places that change nothing."""
+        parameter.zero_()
+
+    @torch.no_grad()
+    def keys(self, x: Tensor, context: ForwardContext) -> Tensor:
+        return torch.cat([super().keys(x, context), self.share(x)[:, None]], -1)  # (tokens, 1, 2 * index width)
+
+    def _best(self, q: Tensor, weights: Tensor, keys: Tensor, attention_mask: AttentionMask) -> Tensor:
+        queries, layout = attention_mask.queries, attention_mask.keys
+        seen = torch.ones(q.shape[0], layout.longest, dtype=torch.bool, device=q.device)
+        for begin, count, first, tokens in zip(
+            layout.begins, layout.lengths, queries.begins, queries.lengths, strict=True
+        ):
+            if count <= self.chosen:
+                continue
+            k = self._pooled(keys[begin : begin + count]).float().t()  # (index width, pools)
+            numbers = torch.arange(k.shape[1], device=q.device)  # (pools,)
+            step = max(1, SCORES // (self.heads * k.shape[1]))
+            for start in range(first, first + tokens, step):
+                rows = slice(start, min(start + step, first + tokens))
+                places = torch.arange(rows.start, rows.stop, device=q.device) + count - tokens - first  # (queries,)
+                each = torch.relu((q[rows].float() @ k) * self.head_width**-0.5)  # (queries, heads, pools)
+                whole = (places[:, None] + 1) // self.pool > numbers  # (queries, pools)
+                scores = (weights[rows, None] @ each)[:, 0].masked_fill(~whole, -torch.inf)
+                best = scores.topk(min(self.chosen // self.pool, len(numbers)), -1).indices
+                chosen = torch.zeros_like(whole).scatter(1, best, True) & whole
+                seen[rows, :count] = keys_of_blocks(chosen, places, self.pool, count)
+        return seen
+
+    def _pooled(self, keys: Tensor) -> Tensor:
+        """Return keys (pools, index width) of the whole pools of a sequence; keys: (rows, 2 * index width)."""
+        pools = len(keys) // self.pool
+        k, share = keys[: pools * self.pool].unflatten(0, (pools, self.pool)).chunk(2, -1)  # (pools, pool, index width)
+        return ((share.float() + self.places.float()).softmax(1).to(k.dtype) * k).sum(1)
+
+
+def keys_of_blocks(chosen: Tensor, places: Tensor, block: int, count: int) -> Tensor:
+    """Return which keys of a sequence each query sees, (queries, keys): those of chosen blocks, and later ones.
+
+    Args:
+        chosen: (queries, whole blocks). places: of the queries (queries,). block: tokens of one. count: of keys.
+    """
+    seen = chosen.repeat_interleave(block, 1)  # (queries, blocks * block)
+    seen = torch.nn.functional.pad(seen, (0, count - seen.shape[1]))  # (queries, keys)
+    spot = torch.arange(count, device=places.device)
+    begun = (places + 1) // block * block  # (queries,), first token after the last whole block
+    return seen | ((spot >= begun[:, None]) & (spot <= places[:, None]))
 
 
 def chosen_rows(chosen: Tensor, attention_mask: AttentionMask) -> tuple[Tensor, AttentionMask]:
