@@ -27,7 +27,6 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         """
         cpmant
-        neomme
         """.split(),
         LATER,
     ),

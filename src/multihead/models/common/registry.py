@@ -261,6 +261,7 @@ OWN: Mapping[str, Entry] = {  # by model_type, as config.json has it
     "nanochat": Entry("nanochat", "NanoChat"),
     "nemotron": Entry("nemotron", "Nemotron", layouts=(("gguf", "nemotron"),)),
     "nemotron_h": Entry("nemotron_h", "NemotronH", layouts=(("gguf", "nemotron_h"), ("gguf", "nemotron_h_moe"))),
+    "neomme": Entry("neomme", "NeoMME"),
     "nllb-moe": Entry("nllb_moe", "NllbMoe"),
     "nomic_bert": Entry("nomic_bert", "NomicBert", layouts=(("gguf", "nomic-bert"),)),
     "nomic_bert_moe": Entry("nomic_moe", "NomicBertMoe"),
