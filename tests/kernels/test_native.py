@@ -157,6 +157,30 @@ def test_one_query_a_text_is_attention(level, window, heads, softcap):
     close(got, attend(q, k, v, attention_mask, scale=0.2, softcap=softcap), 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "widths"), [((9, 3), (64, 64)), ((7, 1), (48, 32)), ((4, 2), (32, 112))])
+@pytest.mark.parametrize(("softcap", "window"), [(None, None), (2.0, 600)])
+def test_long_sequences_are_attention_and_do_not_depend_on_the_batch(level, dtype, heads, widths, softcap, window):
+    lengths = (1, 255, 256, 257, 1000)
+    keys, sinks = SequenceLayout.packed(lengths), drawn(heads[0], seed=3)
+    q = drawn(len(lengths), heads[0], widths[0]).to(dtype)
+    k, v = (drawn(sum(lengths), heads[1], width, seed=1 + i).to(dtype) for i, width in enumerate(widths))
+    mask = AttentionMask(SequenceLayout.packed((1,) * len(lengths)), keys, True, window)
+    got = decode(q, k, v, mask, 0.2, softcap, sinks)
+    assert got is not None
+    for place, (begin, length) in enumerate(zip(keys.begins, lengths, strict=True)):
+        seen = slice(max(begin, begin + length - (window or length)), begin + length)
+        each = [x[seen].double().repeat_interleave(heads[0] // heads[1], 1) for x in (k, v)]
+        scores = torch.einsum("hd,nhd->hn", q[place].double(), each[0]) * 0.2
+        scores = scores if softcap is None else softcap * (scores / softcap).tanh()
+        weights = torch.cat([scores, sinks.double()[:, None]], 1).softmax(1)[:, :-1]
+        close(got[place], torch.einsum("hn,nhd->hd", weights, each[1]), 1e-5 if dtype is torch.float32 else 1e-2)
+        one = AttentionMask(SequenceLayout.packed((1,)), SequenceLayout((begin,), (length,)), True, window)
+        alone = decode(q[place : place + 1], k, v, one, 0.2, softcap, sinks)
+        assert alone is not None
+        assert alone[0].equal(got[place])
+
+
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5), (False, 9)])
 @pytest.mark.parametrize(("heads", "width"), [((4, 2), 32), ((3, 3), 48), ((2, 1), 128)])
 @pytest.mark.parametrize("softcap", [None, 1.5])

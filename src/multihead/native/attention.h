@@ -5,30 +5,36 @@
 
 namespace {
 
-// Scores of n keys for one query q (width,), and zeros up to whole vectors: p (n,). `at` gives where a key begins.
-// PAIRS: both are bfloat16 and are multiplied two at a time.
-template <bool PAIRS, class At>
-INLINE void key_scores(const void* q, const void* k, At at, int64_t n, int64_t width, float scale, int type, float* p) {
-    for (int64_t r = 0; r < n; r += 16) {
-        F parts[16] = {};  // 16 keys, with 16 partial sums each
-        const int64_t here = min_int(16, n - r);
-        for (int64_t j = 0; j < here; j++) {
-            const int64_t first = at(r + j);
-            F s{};
-            if (PAIRS)
-                for (int64_t i = 0; i < width; i += 32)
-                    s = dot2(s, load<I>((const uint16_t*)k + first + i), load<I>((const uint16_t*)q + i));
-            else
-                for (int64_t i = 0; i < width; i += 16) s += load<F>((const float*)q + i) * load_typed(k, first + i, type);
-            parts[j] = s;
-        }
-        store(p + r, reduce_sums(parts) * scale);  // one reduction for 16 keys
-    }
+constexpr int64_t SPLIT = 256;  // keys of a task; their values stay in the second level of the cache
+
+// Prefetch numbers of a cache. Prefetchers of the hardware end at each page, and few rows of a cache are on one.
+template <int LEVEL> INLINE void prefetch(const void* p, int64_t first, int64_t width, int type) {
+    const char* at = (const char*)p + first * (type ? 2 : 4);
+    for (int64_t i = 0; i < width * (type ? 2 : 4); i += 64) __builtin_prefetch(at + i, 0, LEVEL);
 }
 
-// Softmax of scores p (n,) in place without the division, which the caller applies to fewer numbers; returns the sum, with the
-// part of one more score, `sink`, which is minus infinity for none.
-INLINE float softmax_weights(int64_t n, float* p, float sink) {
+// Scores of sixteen keys for one query, whose channels begin at `keys`: (16,). PAIRS: both are bfloat16 and are multiplied two
+// at a time; else the query is float32.
+template <bool PAIRS> INLINE F sixteen_scores(const DecodeAttention& d, const void* query, const int64_t* keys) {
+    F parts[16] = {};  // 16 keys, with 16 partial sums each, in registers
+    if (PAIRS)
+        for (int64_t i = 0; i < d.width; i += 32) {
+            const I q = load<I>((const uint16_t*)query + i);
+            for (int j = 0; j < 16; j++) parts[j] = dot2(parts[j], q, load<I>((const uint16_t*)d.k + keys[j] + i));
+        }
+    else
+        for (int64_t i = 0; i < d.width; i += 16) {
+            const F q = load<F>((const float*)query + i);
+            for (int j = 0; j < 16; j++) parts[j] += q * load_typed(d.k, keys[j] + i, d.type);
+        }
+    return reduce_sums(parts) * d.scale;  // one reduction for 16 keys
+}
+
+struct Softmax { float peak, total; };  // the highest score; the sum of exp(score - peak)
+
+// exp(score - highest score) of n scores, in place: a softmax without its division, which the caller applies to fewer numbers.
+// `sink`: one more score, which has no weight here but counts; minus infinity for none.
+INLINE Softmax softmax_weights(int64_t n, float* p, float sink) {
     for (int64_t i = n; i % 16; i++) p[i] = -INFINITY;  // what fills up the last vector gets the weight zero
     F most = load<F>(p), total{};
     for (int64_t r = 16; r < n; r += 16) most = maximum(most, load<F>(p + r));
@@ -38,14 +44,13 @@ INLINE float softmax_weights(int64_t n, float* p, float sink) {
         store(p + r, e);
         total += e;
     }
-    return reduce_sum(total) + std::exp(sink - peak);
+    return Softmax{peak, reduce_sum(total) + std::exp(sink - peak)};
 }
 
 // 16 * N channels from `column` on of the outputs of G query heads that share a key head: weights p (G, n) times values.
-// Each value is read once for all G heads. `by`: 1 over each head's sum of weights.
-template <int G, int N, class At>
-INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t column, const float* p, int64_t score_stride, const float* by,
-                      int64_t to) {
+// Each value is read once for all G heads. put(g, column, sums) takes 16 channels of a head.
+template <int G, int N, class At, class Put>
+INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t column, const float* p, int64_t score_stride, Put put) {
     F acc[G][N] = {};  // (G, 16 * N channels)
     for (int64_t r = 0; r < n; r++) {
         const int64_t first = at(r) + column;  // of key r
@@ -57,69 +62,210 @@ INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t colum
         }
     }
     for (int g = 0; g < G; g++)
-        for (int j = 0; j < N; j++) store_typed(d.out, to + g * d.value_width + column + 16 * j, d.type, acc[g][j] * by[g]);
+        for (int j = 0; j < N; j++) put(g, column + 16 * j, acc[g][j]);
 }
 
-template <int G, class At>
-INLINE void group_values(const DecodeAttention& d, At at, int64_t n, const float* p, int64_t score_stride, const float* by, int64_t to) {
-    int64_t i = 0;
-    for (; i + 64 <= d.value_width; i += 64) add_values<G, 4>(d, at, n, i, p, score_stride, by, to);
-    for (; i + 32 <= d.value_width; i += 32) add_values<G, 2>(d, at, n, i, p, score_stride, by, to);
-    for (; i < d.value_width; i += 16) add_values<G, 1>(d, at, n, i, p, score_stride, by, to);
-}
-
-// A task is one key head of one sequence, with the `group` query heads that share it.
-void decode_attention(const DecodeAttention& d, const Team& team) {
-    const int64_t group = d.heads / d.key_heads;
-    int64_t longest = 0, tokens = 0;
-    for (int64_t t = 0; t < d.sequences; t++) {
-        longest = max_int(longest, d.lengths[t]);
-        tokens += d.lengths[t];
+#if defined(__AVX512BF16__)
+// 32 * N channels from `column` on, as `add_values`, of values in bfloat16. Two keys at a time are multiplied by weights that are
+// rounded to bfloat16, as in a prefill: pairs (G, pair stride).
+template <int G, int N, class At, class Put>
+INLINE void add_value_pairs(const DecodeAttention& d, At at, int64_t n, int64_t column, const uint16_t* pairs, int64_t pair_stride, Put put) {
+    F low[G][N] = {}, high[G][N] = {};  // channels 0 to 3 and 4 to 7 of each 8
+    for (int64_t r = 0; r < n; r += 2) {
+        const uint16_t* one = (const uint16_t*)d.v + at(r) + column;
+        const uint16_t* two = (const uint16_t*)d.v + at(min_int(r + 1, n - 1)) + column;  // past the end its weight is zero
+        I lows[N], highs[N];  // channels of both keys in turns
+        for (int j = 0; j < N; j++) {
+            const __m512i a = load<__m512i>(one + 32 * j), b = load<__m512i>(two + 32 * j);
+            lows[j] = (I)_mm512_unpacklo_epi16(a, b);
+            highs[j] = (I)_mm512_unpackhi_epi16(a, b);
+        }
+        for (int g = 0; g < G; g++) {
+            const I weights = broadcast(load<int32_t>(pairs + g * pair_stride + r));
+            for (int j = 0; j < N; j++) {
+                low[g][j] = dot2(low[g][j], weights, lows[j]);
+                high[g][j] = dot2(high[g][j], weights, highs[j]);
+            }
+        }
     }
-    // waking threads would take longer; `pairs`: dot2 reads 32 channels at once
-    const bool small = tokens * d.heads * d.width < 65536, pairs = d.type == 1 && d.width % 32 == 0;
-    const int64_t score_stride = (longest + 15) / 16 * 16;  // whole vectors
-    parallel_for(small ? Team{team.run, 1, nullptr} : team, d.sequences * d.key_heads, 1, [&](int64_t task) {
-        static thread_local Scratch scratch;
-        const int64_t sequence = task / d.key_heads, head = task % d.key_heads, n = d.lengths[sequence], begin = d.begins[sequence];
-        float* q = (float*)scratch.get(size_t(d.width + group * (score_stride + 1) + 64) * 4);
-        // q (width,), p (group, score_stride), by (group,)
-        float *p = q + d.width, *by = p + group * score_stride;
-        const int64_t* index = d.index ? d.index + begin : nullptr;
-        // Cache rows are consecutive, or listed where a sequence's blocks are not.
-        auto row = [&](int64_t r) { return index ? index[r] : begin + r; };
-        auto key = [&](int64_t r) { return row(r) * d.row_stride + head * d.width; };
-        auto value = [&](int64_t r) { return row(r) * d.value_stride + head * d.value_width; };
-        for (int64_t g = 0; g < group; g++) {
-            const int64_t from = sequence * d.q_stride + (head * group + g) * d.width;
-            if (pairs) {
-                key_scores<true>((const uint16_t*)d.q + from, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
-            } else {
-                for (int64_t i = 0; i < d.width; i += 16) store(q + i, load_typed(d.q, from + i, d.type));
-                key_scores<false>(q, d.k, key, n, d.width, d.scale, d.type, p + g * score_stride);
-            }
-            if (d.softcap)
-                for (int64_t i = 0; i < n; i += 16)
-                    store(p + g * score_stride + i, squeeze(load<F>(p + g * score_stride + i), d.softcap));
-            if (d.bias) {
-                const float* bias = d.bias + (head * group + g) * d.biases + (d.by_place ? 0 : d.biases - n);
-                for (int64_t i = 0; i < n; i++) p[g * score_stride + i] += bias[i];
-            }
-            // a sequence without keys gets zeros, not NaN
-            by[g] = n ? 1.0f / softmax_weights(n, p + g * score_stride, d.sinks ? d.sinks[head * group + g] : -INFINITY) : 0.0f;
+    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i last = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    for (int g = 0; g < G; g++)
+        for (int j = 0; j < N; j++) {
+            put(g, column + 32 * j, (F)_mm512_permutex2var_ps((__m512)low[g][j], first, (__m512)high[g][j]));
+            put(g, column + 32 * j + 16, (F)_mm512_permutex2var_ps((__m512)low[g][j], last, (__m512)high[g][j]));
         }
+}
+#endif
+
+// All channels of G heads: weights p (G, n) times values.
+template <int G, class At, class Put>
+INLINE void group_values(const DecodeAttention& d, At at, int64_t n, float* p, int64_t score_stride, Put put) {
+    int64_t i = 0;
+#if defined(__AVX512BF16__)
+    if (d.type == 1 && d.value_width % 32 == 0) {
+        uint16_t* pairs = (uint16_t*)p;  // in place: a number is read before its place is written
+        for (int64_t r = 0; r < G * score_stride; r += 16) store(pairs + r, to_bf16(load<F>(p + r)));
+        for (; i + 64 <= d.value_width; i += 64) add_value_pairs<G, 2>(d, at, n, i, pairs, score_stride, put);
+        for (; i < d.value_width; i += 32) add_value_pairs<G, 1>(d, at, n, i, pairs, score_stride, put);
+        return;
+    }
+#endif
+    for (; i + 64 <= d.value_width; i += 64) add_values<G, 4>(d, at, n, i, p, score_stride, put);
+    for (; i + 32 <= d.value_width; i += 32) add_values<G, 2>(d, at, n, i, p, score_stride, put);
+    for (; i < d.value_width; i += 16) add_values<G, 1>(d, at, n, i, p, score_stride, put);
+}
+
+// What a task computes: keys `first` to `first + n` of a sequence's `length`, for key heads `head` to `end`.
+struct KeyRange {
+    int64_t sequence, first, n, length, head, end;
+};
+
+// What a range of keys gives each query head where a sequence has several ranges: value sums before the division.
+struct Partial {
+    Softmax* softmax;  // (heads,)
+    float* sums;       // (heads, value width)
+};
+
+// Scores of a range for its query heads: p (query heads, score stride). All heads of a key are read together, in the order of
+// the memory, and its values are prefetched.
+template <bool PAIRS, class Row>
+INLINE void range_scores(const DecodeAttention& d, const KeyRange& k, Row row, const char* q, float* p, int64_t score_stride) {
+    const int64_t group = d.heads / d.key_heads, heads = k.end - k.head, q_bytes = d.width * (PAIRS ? 2 : 4);
+    for (int64_t r = 0; r < k.n; r += 16) {
+        int64_t keys[16];
+        for (int j = 0; j < 16; j++) {
+            // past the end the last key again, whose score is dropped
+            const int64_t here = row(min_int(r + j, k.n - 1)), next = row(min_int(r + 16 + j, k.n - 1));
+            keys[j] = here * d.row_stride + k.head * d.width;
+            prefetch<3>(d.k, next * d.row_stride + k.head * d.width, heads * d.width, d.type);
+            prefetch<2>(d.v, here * d.value_stride + k.head * d.value_width, heads * d.value_width, d.type);
+        }
+        for (int64_t head = 0; head < heads; head++) {
+            for (int64_t g = head * group; g < (head + 1) * group; g++)
+                store(p + g * score_stride + r, sixteen_scores<PAIRS>(d, q + g * q_bytes, keys));
+            for (int j = 0; j < 16; j++) keys[j] += d.width;
+        }
+    }
+}
+
+// Turn scores of one query head over a range into weights.
+INLINE Softmax range_softmax(const DecodeAttention& d, const KeyRange& k, int64_t head, float* scores, float sink) {
+    if (!k.n) return Softmax{-INFINITY, 0.0f};
+    if (d.softcap)
+        for (int64_t i = 0; i < k.n; i += 16) store(scores + i, squeeze(load<F>(scores + i), d.softcap));
+    if (d.bias) {
+        const float* bias = d.bias + head * d.biases + (d.by_place ? 0 : d.biases - k.length) + k.first;
+        for (int64_t i = 0; i < k.n; i++) scores[i] += bias[i];
+    }
+    return softmax_weights(k.n, scores, sink);
+}
+
+// `partial`: null where the range is all keys of the sequence.
+void attend_range(const DecodeAttention& d, const KeyRange& k, const Partial* partial) {
+    static thread_local Scratch scratch;
+    const int64_t group = d.heads / d.key_heads, heads = (k.end - k.head) * group, from = k.head * group;  // query heads
+    const int64_t score_stride = (k.n + 15) / 16 * 16, begin = d.begins[k.sequence] + k.first;  // whole vectors
+    float* p = (float*)scratch.get(size_t(heads * (score_stride + d.width)) * 4 + 64);  // (query heads, score stride)
+    float* wide = p + heads * score_stride;                                           // (query heads, width)
+    const int64_t* index = d.index ? d.index + begin : nullptr;
+    // Cache rows are consecutive, or listed where a sequence's blocks are not.
+    auto row = [&](int64_t r) { return index ? index[r] : begin + r; };
+    const int64_t q = k.sequence * d.q_stride + from * d.width;
+    if (d.type == 1 && d.width % 32 == 0) {  // dot2 reads 32 channels at once
+        range_scores<true>(d, k, row, (const char*)d.q + q * 2, p, score_stride);
+    } else {
+        for (int64_t i = 0; i < heads * d.width; i += 16) store(wide + i, load_typed(d.q, q + i, d.type));
+        range_scores<false>(d, k, row, (const char*)wide, p, score_stride);
+    }
+    const int64_t out = (k.sequence * d.heads + from) * d.value_width;  // (sequences, heads, value width)
+    for (int64_t g = 0; g < heads;) {
+        const int64_t key_head = k.head + g / group, left = (g / group + 1) * group - g;
+        auto value = [&](int64_t r) { return row(r) * d.value_stride + key_head * d.value_width; };
         // Up to four heads at once, as many as accumulators fit the registers.
-        for (int64_t g = 0; g < group;) {
-            // out is (sequences, heads, value width)
-            const int64_t to = (sequence * d.heads + head * group + g) * d.value_width;
-            const float* weights = p + g * score_stride;
-            switch (group - g) {
-                case 1: group_values<1>(d, value, n, weights, score_stride, by + g, to); g += 1; break;
-                case 2: group_values<2>(d, value, n, weights, score_stride, by + g, to); g += 2; break;
-                case 3: group_values<3>(d, value, n, weights, score_stride, by + g, to); g += 3; break;
-                default: group_values<4>(d, value, n, weights, score_stride, by + g, to); g += 4;
-            }
+        const int64_t some = min_int(4, left);
+        float by[4], *weights = p + g * score_stride;
+        for (int64_t i = 0; i < some; i++) {
+            const float sink = d.sinks && !partial ? d.sinks[from + g + i] : -INFINITY;
+            const Softmax s = range_softmax(d, k, from + g + i, weights + i * score_stride, sink);
+            if (partial) partial->softmax[from + g + i] = s;
+            by[i] = k.n ? 1.0f / s.total : 0.0f;  // a sequence without keys gets zeros, not NaN
         }
+        auto put = [&](int i, int64_t column, F sum) {
+            if (partial) store(partial->sums + (from + g + i) * d.value_width + column, sum);
+            else store_typed(d.out, out + (g + i) * d.value_width + column, d.type, sum * by[i]);
+        };
+        switch (some) {
+            case 1: group_values<1>(d, value, k.n, weights, score_stride, put); break;
+            case 2: group_values<2>(d, value, k.n, weights, score_stride, put); break;
+            case 3: group_values<3>(d, value, k.n, weights, score_stride, put); break;
+            default: group_values<4>(d, value, k.n, weights, score_stride, put);
+        }
+        g += some;
+    }
+}
+
+// Add up what `count` ranges of keys give a query head; the sums of exp(score - peak) become the ranges' factors.
+INLINE void merge_ranges(const DecodeAttention& d, int64_t sequence, int64_t head, int64_t count, const Partial* partials) {
+    const float sink = d.sinks ? d.sinks[head] : -INFINITY;
+    float peak = sink;
+    for (int64_t c = 0; c < count; c++) peak = partials[c].softmax[head].peak > peak ? partials[c].softmax[head].peak : peak;
+    float total = std::exp(sink - peak);
+    for (int64_t c = 0; c < count; c++) {
+        Softmax& s = partials[c].softmax[head];
+        const float factor = std::exp(s.peak - peak);
+        total += s.total * factor;
+        s.total = factor;
+    }
+    for (int64_t i = 0; i < d.value_width; i += 16) {
+        F sum{};
+        for (int64_t c = 0; c < count; c++)
+            sum += load<F>(partials[c].sums + head * d.value_width + i) * partials[c].softmax[head].total;
+        store_typed(d.out, (sequence * d.heads + head) * d.value_width + i, d.type, sum * (1.0f / total));
+    }
+}
+
+// A task is a range of keys of one sequence. A sequence is divided by its own length alone, so that its result does not depend
+// on what else is computed, nor on the number of threads.
+void decode_attention(const DecodeAttention& d, const Team& team) {
+    static thread_local Scratch scratch, sums;
+    int64_t tokens = 0, ranges = 0;
+    auto count_of = [&](int64_t t) { return max_int(1, (d.lengths[t] + SPLIT - 1) / SPLIT); };
+    for (int64_t t = 0; t < d.sequences; t++) {
+        tokens += d.lengths[t];
+        ranges += count_of(t);
+    }
+    int64_t* firsts = (int64_t*)scratch.get(size_t(d.sequences + 1 + ranges) * 8);  // number of each sequence's first range
+    int64_t* sequences = firsts + d.sequences + 1;                                 // sequence of each range
+    firsts[0] = 0;
+    for (int64_t t = 0; t < d.sequences; t++) {
+        firsts[t + 1] = firsts[t] + count_of(t);
+        for (int64_t range = firsts[t]; range < firsts[t + 1]; range++) sequences[range] = t;
+    }
+    const bool whole = ranges == d.sequences;
+    const int64_t each = d.heads * (d.value_width + 2);  // numbers of a range
+    float* numbers = whole ? nullptr : (float*)sums.get(size_t(each * ranges) * 4);
+    auto partial = [&](int64_t range) {
+        float* at = numbers + each * range;
+        return Partial{(Softmax*)(at + d.heads * d.value_width), at};
+    };
+    // waking threads would take longer
+    const Team alone{team.run, 1, nullptr}, used = tokens * d.heads * d.width < 65536 ? alone : team;
+    const int64_t parts = ranges < used.parts ? d.key_heads : 1, heads = d.key_heads / parts;  // of a range; key heads of a part
+    parallel_for(used, ranges * parts, 1, [&](int64_t task) {
+        const int64_t range = task / parts, head = task % parts * heads, t = sequences[range], first = (range - firsts[t]) * SPLIT;
+        const KeyRange k{t, first, min_int(SPLIT, d.lengths[t] - first), d.lengths[t], head, head + heads};
+        const Partial part = whole ? Partial{} : partial(range);
+        attend_range(d, k, firsts[t + 1] - firsts[t] > 1 ? &part : nullptr);
+    });
+    if (whole) return;
+    parallel_for(alone, d.sequences * d.heads, 1, [&](int64_t task) {
+        const int64_t t = task / d.heads, count = firsts[t + 1] - firsts[t];
+        if (count == 1) return;
+        static thread_local Scratch own;
+        Partial* partials = (Partial*)own.get(size_t(count) * sizeof(Partial));
+        for (int64_t c = 0; c < count; c++) partials[c] = partial(firsts[t] + c);
+        merge_ranges(d, t, task % d.heads, count, partials);
     });
 }
 
