@@ -14,7 +14,6 @@ TASKS = (
     *("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SEQUENCE_CLASSIFICATION", "TOKEN_CLASSIFICATION"),
     *("QUESTION_ANSWERING", "TEXT_ENCODING", "MULTIPLE_CHOICE", "NEXT_SENTENCE_PREDICTION"),
 )
-LATER = "not written yet"
 DENOISES = "writes by denoising blocks of tokens, and no text from its left to its right"
 SOUND = "reads or writes sound; its language model is no checkpoint of its own"
 SIGHT = "reads images or page layouts beside its text, in every layer"
@@ -24,12 +23,6 @@ KERNEL = (
     "attends with a CUDA kernel alone; without it the reference's attention is zero, so that nothing can be compared"
 )
 REASONS: Mapping[str, str] = {
-    **dict.fromkeys(
-        """
-        cpmant
-        """.split(),
-        LATER,
-    ),
     **dict.fromkeys(
         """
         audioflamingo3 moshi musicflamingo musicgen musicgen_melody nemo_speechlm seamless_m4t seamless_m4t_v2

@@ -347,6 +347,29 @@ def test_roformers_words_are_those_of_jieba(tmp_path, saved):
     assert pickle.loads(pickle.dumps(ours))("今天天气")["input_ids"] == ours("今天天气")["input_ids"]
 
 
+def test_cpmants_pieces_are_those_of_jiebas_words(tmp_path):
+    pytest.importorskip("rjieba")
+    words = "<pad> <unk> <s> </s> </_> </n> <d> </d> 今天 天气 天 气 非常 好 hello he llo 北京 大学 。 a , 1 12".split()
+    write(tmp_path, "vocab.txt", "\n".join([*words, ""]))
+    write(tmp_path, "config.json", {"model_type": "cpmant"})
+    ours, theirs = AutoTokenizer.from_pretrained(tmp_path), transformers.CpmAntTokenizer(tmp_path / "vocab.txt")
+    texts = ["今天天气非常好。", "今天 天气\n好  x\r\n", "hello 北京大学12,1 3", "<d>今天</d>a <pad> 好", ""]
+    for text in (*texts, "天下héllo 𝒳", "</_>好</n>今天天", "x" * 250 + "好"):
+        ids = theirs(text)["input_ids"]
+        assert ours(text)["input_ids"] == ids, text
+        assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True), text
+    pair = ["好", "今天 好"]
+    assert dict(ours(pair, padding=True)) == dict(theirs(pair, padding=True))  # at the left
+    assert ours(*pair)["input_ids"] == theirs(*pair)["input_ids"]
+    ours.save_pretrained(tmp_path / "saved")
+    for again in (AutoTokenizer.from_pretrained(tmp_path / "saved"), pickle.loads(pickle.dumps(ours)),
+                  transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")):  # fmt: skip
+        assert again("今天 好")["input_ids"] == ours("今天 好")["input_ids"]
+    write(tmp_path, "vocab.txt", "\n".join(words[1:]))
+    with pytest.raises(UnsupportedTokenizer, match="no line '<pad>'"):
+        AutoTokenizer.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("files", "config", "settings"),
     [

@@ -8,7 +8,7 @@ STEMS = frozenset(
     """
     AST Aimv2 Align AltCLIP AlternatingCodebooksLogits Aria Autoformer Bark Beit Bit Blip BltGlobalTransformer
     BltLocal BltPatcher BridgeTower Bros CHMv2 CLIP Canary Chameleon ChineseCLIP Clap Clvp CohereAsr
-    ColModernVBert ColPali ColQwen2 ConditionalDetr ConvNext Cosmos3Edge Cosmos3Omni CpmAnt Csm Cvt DFine
+    ColModernVBert ColPali ColQwen2 ConditionalDetr ConvNext Cosmos3Edge Cosmos3Omni Csm Cvt DFine
     DINOv3ConvNext DINOv3ViT DPT DabDetr Dac DecisionTransformer DeepseekVL DeformableDetr DeiT Deimv2
     DepthAnything DepthPro Detr Dia DiffusionGemma Dinat Dinov2 DonutSwin Dots3Note EdgeTam EfficientLoFTR
     EfficientNet Emu3 Encodec Eomt Ernie4_5_VLMoe Ernie4_5_VL_Moe EsmFold2 EsmForProteinFolding Evolla
@@ -39,7 +39,7 @@ FOLDERS = frozenset(
     aimv2 align altclip audio_spectrogram_transformer audioflamingo3 autoformer aya_vision bark barthez bartpho
     beit bert_japanese bertweet bit blip blip_2 bridgetower bros byt5 canary chameleon chinese_clip chmv2 clap
     clip clipseg clvp code_llama cohere2_vision cohere_asr colmodernvbert colpali colqwen2 conditional_detr
-    convnext convnextv2 cosmos3_edge cosmos3_omni cpm cpmant csm cvt d_fine dab_detr dac data2vec
+    convnext convnextv2 cosmos3_edge cosmos3_omni cpm csm cvt d_fine dab_detr dac data2vec
     decision_transformer deepseek_ocr2 deepseek_vl deepseek_vl_hybrid deformable_detr deimv2 deit depth_anything
     depth_pro detr dia diffusion_gemma dinat dinov2 dinov2_with_registers dinov3_convnext dinov3_vit donut
     dots3_note dpt edgetam edgetam_video efficientloftr efficientnet emu3 encodec eomt eomt_dinov3

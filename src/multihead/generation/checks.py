@@ -115,7 +115,7 @@ def check_causal(model: Any) -> None:
         return
     if masked is not None:
         raise UnsupportedConfig(f"{type(model).__name__} cannot write: {masked.refusal}.")
-    if not getattr(getattr(model, "backbone", None), "causal", True):
+    if not getattr(getattr(model, "backbone", None), "continues", True):
         raise UnsupportedConfig(
             f"{type(model).__name__} reads text in both directions here and cannot write it word by word; load it "
             "with is_decoder=True if it was trained so."
@@ -128,6 +128,20 @@ def check_masked(model: Any, **given: Any) -> None:
     if wanted and getattr(model, "masked_next", None) is not None:
         raise UnsupportedOption(
             f"{type(model).__name__} scores one token at a time, at a mask behind the text; {wanted[0]} needs more."
+        )
+
+
+def check_one_by_one(model: Any, **given: Any) -> None:
+    """Raise UnsupportedOption for what reads several tokens in a pass that must not see later ones of it.
+
+    Args:
+        given: options by name.
+    """
+    wanted = [name for name, value in given.items() if value not in (None, False, 0)]
+    if wanted and not getattr(getattr(model, "backbone", None), "causal", True):
+        raise UnsupportedOption(
+            f"{type(model).__name__} reads the tokens of a pass in both directions, so that each sees those after it; "
+            f"{wanted[0]} needs scores of tokens that see none. Leave it out."
         )
 
 

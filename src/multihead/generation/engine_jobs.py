@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import InvalidInput, UnsupportedOption
-from .checks import check_masked, check_strategies
+from .checks import check_masked, check_one_by_one, check_strategies
 from .config import GenerationConfig
 from .engine.sequence import Request
 from .engine_request import Ended, EngineRequest, Event
@@ -48,7 +48,9 @@ def build_job(model: Any, request: EngineRequest, longest: int | None) -> Genera
     prompt, config = request.prompt, request.config.computed()
     check_strategies(config, request.extras)
     check_logprobs(request)
-    check_masked(model, prompt_logprobs=request.prompt_logprobs is not None, prompt_only=request.prompt_only)
+    scored = {"prompt_logprobs": request.prompt_logprobs is not None, "prompt_only": request.prompt_only}
+    check_masked(model, **scored)
+    check_one_by_one(model, **scored)
     limit = max_length(model, config, len(prompt), len(prompt))
     check_request(model, [prompt], config, [len(prompt) + 1 if request.prompt_only else limit], longest)
     grammar = TextGrammar.from_config(config, request.extras.tokenizer, model.vocabulary)

@@ -21,6 +21,7 @@ from .checks import (
     check_functions,
     check_ids,
     check_masked,
+    check_one_by_one,
     check_prompts,
     check_strategies,
     check_tokens,
@@ -77,6 +78,7 @@ SOURCES = count()  # of encoder-decoders
 BEYOND_NEXT = (
     "penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "use_mtp", "output_attentions", "output_hidden_states"
 )  # fmt: skip
+LOOKING_AHEAD = ("penalty_alpha", "prompt_lookup_num_tokens", "use_mtp")  # read several tokens in a pass, or some again
 NEW_TOKENS = 20  # without max_new_tokens and max_length, as in transformers
 
 
@@ -283,6 +285,7 @@ def check_request(
     """Raise an error for prompts that a causal model cannot continue. `longest`: positions that it has learned."""
     check_forward(model)
     check_masked(model, **{name: getattr(config, name) for name in BEYOND_NEXT})
+    check_one_by_one(model, **{name: getattr(config, name) for name in LOOKING_AHEAD})
     if config.use_mtp:
         own_heads(model)  # here, since a request that is refused must not end others
     check_prompts(prompts, limits, longest)
@@ -395,6 +398,7 @@ def make_assistant(
     if its_tokenizer is not None and tokenizer is None:
         raise InvalidInput("assistant_tokenizer needs the model's own tokenizer too (tokenizer=...).")
     check_masked(model, assistant_model=True)
+    check_one_by_one(model, assistant_model=True)
     if isinstance(assistant, DraftHead):
         if its_tokenizer is not None or model.config.is_encoder_decoder:
             raise InvalidInput("A draft head helps the decoder that it was trained for, and has its tokenizer.")
@@ -402,6 +406,7 @@ def make_assistant(
     if not hasattr(assistant, "vocabulary"):
         raise InvalidInput(f"assistant_model is no model that writes but {type(assistant).__name__}.")
     check_masked(assistant, assistant_model=True)
+    check_one_by_one(assistant, assistant_model=True)
     own, other = model.vocabulary, assistant.vocabulary
     if its_tokenizer is None and own != other:
         raise InvalidInput(

@@ -68,7 +68,7 @@ class ModelMethodsMixin(ProgramMethods):
     def can_generate(self) -> bool:
         """True if the head scores next tokens, causally or at a mask, as `generate` needs."""
         masked = self.masked_next
-        return self.head_type.generates and (self.backbone.causal if masked is None else not masked.refusal)
+        return self.head_type.generates and (self.backbone.continues if masked is None else not masked.refusal)
 
     def prepare_inputs_for_generation(
         self, input_ids: Any, past_key_values: Any = None, attention_mask: Any = None, **more: Any

@@ -68,6 +68,11 @@ class Stack(nn.Module):
         return all(getattr(part, "causal", True) for part in parts)
 
     @property
+    def continues(self) -> bool:
+        """True if a text can be continued token by token, after what a cache keeps of it."""
+        return self.causal
+
+    @property
     def remembers(self) -> bool:
         """True if a pass returns a cache by default."""
         return self.causal
@@ -170,6 +175,10 @@ class EncoderDecoder(nn.Module):
     @property
     def causal(self) -> bool:
         return self.decoder.causal
+
+    @property
+    def continues(self) -> bool:
+        return self.decoder.continues
 
     @property
     def embed(self) -> Embeddings:

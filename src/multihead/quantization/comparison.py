@@ -79,7 +79,7 @@ def _comparison(sums: Tensor, windows: int, kind: str | None, scored: bool) -> C
 
 def perplexity_kind(model: BaseModel) -> str | None:
     """Return "causal" or "masked" for the perplexity that a model has; None for none."""
-    if model.head_suffix in CAUSAL and model.masked_next is None:
+    if model.head_suffix in CAUSAL and model.masked_next is None and model.backbone.causal:
         return "causal"
     return "masked" if model.head_suffix == "ForMaskedLM" else None
 

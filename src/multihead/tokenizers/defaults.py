@@ -49,6 +49,7 @@ ROLES: Mapping[str, Mapping[str, str]] = {  # the tokens with a role
         bos="<BOS_TOKEN>", eos="<|END_OF_TURN_TOKEN|>", unk="<UNK>", sep="<SEP>", pad="<PAD>", cls="<CLS>",
         mask="<MASK_TOKEN>",
     ),
+    "CpmAnt": tokens(bos="<s>", eos="</s>", unk="<unk>", pad="<pad>"),
     "CTRL": tokens(unk="<unk>"),
     "Esm": tokens(eos="<eos>", unk="<unk>", pad="<pad>", cls="<cls>", mask="<mask>"),
     **dict.fromkeys(
@@ -88,6 +89,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {  # all else
     **dict.fromkeys(("Deberta", "DebertaV2"), TYPES_LAST),
     "Canine": {**TYPES_LAST, "model_max_length": 2048},
     "FNet": {"model_input_names": ["input_ids", "token_type_ids"]},
+    "CpmAnt": LEFT,
     "XLNet": {**TYPED, "padding_side": "left", "pad_token_type_id": 3},
     "MBart": {"legacy_behaviour": True},
     "Tapas": {**TYPES_LAST, "model_max_length": 512, "clean_up_tokenization_spaces": True},

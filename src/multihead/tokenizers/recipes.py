@@ -50,6 +50,7 @@ FAMILIES = {  # model_type in config.json -> stem of the tokenizer's class
     "cohere": "Cohere",
     "cohere2": "Cohere",
     "convbert": "ConvBert",
+    "cpmant": "CpmAnt",
     "ctrl": "CTRL",
     "data2vec-text": "Roberta",
     "deberta": "Deberta",

@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenizers.models import WordPiece
+from tokenizers.models import WordLevel, WordPiece
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 
 from ..errors import UnsafeFile, UnsupportedTokenizer
 from .defaults import ROLES
-from .frames import set_special_tokens, token_id
+from .frames import set_begin_end, set_special_tokens, token_id
 from .parts import BuiltTokenizer, Settings, bert_normalizer, register_special_tokens, role_tokens, whole_words
-from .words import Jieba, Mecab
+from .words import Jieba, JiebaPieces, Mecab
 
 Lines = Mapping[str, int]
 
@@ -174,12 +174,33 @@ def roformer(vocab: Lines, settings: Settings) -> BuiltTokenizer:
     return BuiltTokenizer(built.backend, built.special, built.more, jieba)
 
 
+def cpmant(vocab: Lines, settings: Settings) -> BuiltTokenizer:
+    """CPM-Ant: <s> text; pieces of jieba's words. Two tokens stand for a space and for a line break.
+
+    Raises:
+        UnsupportedTokenizer: jieba is not installed, or the vocabulary lacks a special token.
+    """
+    special, stands = role_tokens(settings, **ROLES["CpmAnt"]), {"space_token": "</_>", "line_token": "</n>"}
+    written = {str(settings.get(name, usual)): text for (name, usual), text in zip(stands.items(), " \n", strict=True)}
+    more = [str(settings.get(f"{name}_token", usual)) for name, usual in (("bod", "<d>"), ("eod", "</d>"))]
+    if missing := [token for token in (*special.values(), *written, *more) if token not in vocab]:
+        raise UnsupportedTokenizer(f"vocab.txt has no line {missing[0]!r}, which is a special token of CPM-Ant.")
+    pieces = {written.get(token, token): number for token, number in vocab.items()}
+    backend = Tokenizer(WordLevel(pieces, special["unk_token"]))
+    built = register_special_tokens(backend, special, settings, more)
+    set_begin_end(backend, special, True, False)
+    jieba = JiebaPieces(pieces, tuple(written))
+    jieba.attach(backend)
+    return BuiltTokenizer(backend, built.special, built.more, jieba)
+
+
 RECIPES: Mapping[str, Callable[[Lines, Settings], BuiltTokenizer]] = {
     **dict.fromkeys(
         ("Bert", "ConvBert", "DistilBert", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader", "Electra",
          "LayoutLM", "Lxmert", "MobileBert", "Realm", "RetriBert", "SqueezeBert"), wordpiece,
     ),
     "BertJapanese": japanese,
+    "CpmAnt": cpmant,
     "Esm": esm,
     "Funnel": funnel,
     "MPNet": mpnet,

@@ -208,6 +208,58 @@ class Mecab(SplitterAdapter):
         return [part for part in single if part is not None]
 
 
+def jieba_words() -> Any:
+    """Return jieba's function (text, hmm) -> (word, begin, end)s. Raises UnsupportedTokenizer without jieba."""
+    try:
+        import rjieba
+    except ModuleNotFoundError as error:
+        raise UnsupportedTokenizer(
+            'This tokenizer finds Chinese words with jieba: python -m pip install "multihead[chinese]".'
+        ) from error
+    return rjieba.tokenize
+
+
+@dataclass
+class JiebaPieces(SplitterAdapter):
+    """Chinese words by jieba, each cut to the longest pieces in the vocabulary from its left, for CPM-Ant.
+
+    Args:
+        vocab: the pieces. A character outside of them is a piece too.
+        written: texts that are one unknown piece each: the names of tokens that stand for other texts.
+    """
+
+    vocab: Mapping[str, int]
+    written: tuple[str, ...]
+    in_json: bool = field(init=False, repr=False, default=False)
+
+    def attach(self, backend: Tokenizer) -> None:
+        self._tokenize = jieba_words()
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.PreTokenizer.custom(self), decoders.Fuse()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"vocab": self.vocab, "written": self.written, "in_json": self.in_json}
+
+    def cut(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        string, spans, begin = str(text), list[tuple[int, int]](), 0
+        names = [match.span() for match in re.finditer("|".join(map(re.escape, self.written)), string)]
+        for start, stop in [*names, (len(string), len(string))]:
+            for _word, first, last in self._tokenize(string[begin:start], hmm=False):
+                spans += self._pieces(string, begin + first, begin + last)
+            spans += [(start, stop)] if stop > start else []
+            begin = stop
+        return [part for one, other in spans if (part := text[one:other]) is not None]
+
+    def _pieces(self, text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the begins and ends of the pieces of a word."""
+        if end - begin > 2 * LONGEST:  # in which the reference looks up no piece
+            yield begin, end
+            return
+        while begin < end:
+            stop = next((stop for stop in range(end, begin, -1) if text[begin:stop] in self.vocab), begin + 1)
+            yield begin, stop
+            begin = stop
+
+
 @dataclass
 class Jieba(SplitterAdapter):
     """Chinese words by jieba, split to characters outside the vocabulary, for RoFormer (Su et al., 2021).
@@ -220,13 +272,7 @@ class Jieba(SplitterAdapter):
     in_json: bool = field(init=False, repr=False, default=True)
 
     def attach(self, backend: Tokenizer) -> None:
-        try:
-            import rjieba
-        except ModuleNotFoundError as error:
-            raise UnsupportedTokenizer(
-                'This tokenizer finds Chinese words with jieba: python -m pip install "multihead[chinese]".'
-            ) from error
-        self._tokenize = rjieba.tokenize
+        self._tokenize = jieba_words()
         backend.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(self)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def sweeps(model: PreTrainedModel, settings: Settings) -> list[Sweep]:
     """Return the measurements of a model: reading for encoders, prefill and decoding for decoders, both for others."""
     if model.config.is_encoder_decoder:
         return [_sources(settings)]
-    writes = any(isinstance(part, LanguageModel) for part in model.modules()) and model.backbone.causal
+    writes = any(isinstance(part, LanguageModel) for part in model.modules()) and model.backbone.continues
     return [_prompt(settings), _context(settings), _requests(settings)] if writes else _encoder(settings)
 
 
@@ -217,6 +217,7 @@ def random_ids(model: PreTrainedModel, rows: int, length: int) -> Tensor:
     """Return ids (rows, length), the same for all precisions and without special tokens."""
     config = model.config
     special = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk", "decoder_start")}
+    special.add(getattr(model.backbone, "padding", None))
     seed = torch.Generator().manual_seed(rows * 100_003 + length)
     ids = torch.randint(config.vocab_size, (rows, length), generator=seed)
     plain = next(i for i in range(config.vocab_size) if i not in special)

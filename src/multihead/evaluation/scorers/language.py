@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...errors import InvalidInput, MultiheadError
+from ...generation.checks import check_one_by_one
 from ...nn.modes import evaluating
 from ...pipelines.answers import Failure
 from ...pipelines.base import Pipeline, too_long
@@ -51,6 +52,7 @@ class LanguageScorer(Scorer):
         if self.prompt is None:
             self.text_column = require_column(self.rows, self.columns.get("text"), TEXT, "text_column")
         self.generates = self.prompt is not None and self.completion is None
+        check_one_by_one(self.pipe.model, perplexity=not self.generates)
 
     def read(self, number: int, row: Row) -> tuple[Any, Any]:
         if self.prompt is None:

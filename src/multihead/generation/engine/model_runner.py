@@ -38,10 +38,11 @@ class ModelRunner:
         self._encoded: tuple[list[EncoderOutput | None], EncoderOutput] | None = None
 
     def _new_runner(self, budget: MemoryBudget) -> DecodeRunner:
+        # A text that lost its cache would be read in another way.
+        if budget.total is not None and KVCacheManager(self.model.memories()).joint:
+            raise InvalidInput("This family's texts cannot be read again, so it is not served from a limited KV cache.")
         probe = None if budget.total is None else self._probe()
         store = KVCacheManager(self.model.memories(), budget, probe, self.model.by_length)
-        if store.joint and budget.total is not None:  # a text that lost its cache would be read in another way
-            raise InvalidInput("This family's texts cannot be read again, so it is not served from a limited KV cache.")
         return select_runner(self.model, store)
 
     def _probe(self) -> KVCacheManager:

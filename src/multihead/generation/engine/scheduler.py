@@ -276,6 +276,8 @@ class Engine:
             request.pending = next(request.strategy) if results is None else request.strategy.send(results)
             if not request.pending:
                 raise RuntimeError("A strategy yielded no forward pass.")
+            for forward in request.pending:
+                forward.sequence.check_unread()
         except StopIteration:
             self.finish(request)
         except Exception as error:

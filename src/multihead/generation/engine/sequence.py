@@ -84,6 +84,17 @@ class GenerationSequence:
         variant = store.variant(known)
         return next((n for n in range(limit) if store.variant(known + n + 1) != variant), limit)
 
+    def check_unread(self) -> None:
+        """Raise InvalidInput for padding among the unread tokens, here, since a pass would end other requests too."""
+        padding = getattr(getattr(self.runner.model, "backbone", None), "padding", None)
+        if padding is not None and padding in self.tokens[self.cached.length :]:
+            raise InvalidInput(
+                f"The id {padding} is padding in this family, and no token of a text: leave it out of the prompt; "
+                f"suppress_tokens=[{padding}] keeps it from being written."
+            )
+        if self.negative is not None:
+            self.negative.check_unread()
+
     def append(self, *tokens: int) -> None:
         self.tokens.extend(tokens)
         if self.negative is not None:

@@ -87,6 +87,7 @@ OWN: Mapping[str, Entry] = {  # by model_type, as config.json has it
         ),
     ),
     "convbert": Entry("convbert", "ConvBert"),
+    "cpmant": Entry("cpmant", "CpmAnt"),
     "ctrl": Entry("ctrl", "CTRL"),
     "cwm": Entry("cwm", "Cwm"),
     "data2vec-text": Entry("roberta", "Data2VecText", "DATA2VEC_TEXT"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ...errors import UnsupportedOption
 from ..data import causal_lm, masked_lm, seq2seq
 from ..data.features import Features
 from ..data.masked_lm import Masking
@@ -52,6 +53,17 @@ class TextGenerationTraining(DatasetJob):
         """Return True for prompts and completions in two files; otherwise each line is an example."""
         named = (self.options.prompt_column, self.options.completion_column)
         return set(files) <= {*named, *causal_lm.PROMPT, *causal_lm.COMPLETION}
+
+    def build_objective(self) -> Objective:
+        """Build the module that computes the loss. Raises UnsupportedOption for a model that sees what it predicts."""
+        backbone = getattr(self.model, "backbone", None)
+        if getattr(backbone, "continues", False) and not getattr(backbone, "causal", True):
+            raise UnsupportedOption(
+                f"{type(self.model).__name__} reads a text in both directions, so that each token sees the next one, "
+                "which it would learn to predict. Train it with a loop of your own, on parts of texts that it reads "
+                "(past_key_values) before it predicts."
+            )
+        return super().build_objective()
 
     def metrics(self, features: Any, result: EvaluationResult, arguments: Any) -> dict[str, float]:
         return perplexity(result)
