@@ -10,6 +10,9 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedConfig, UnsupportedOption
+from multihead.generation.engine.scheduler import Engine
+from multihead.generation.generate import submit_job
+from multihead.generation.strategies.base import GenerationJob
 
 from .case import batch
 from .cases import CASES
@@ -92,6 +95,34 @@ def test_texts_equal_the_reference(models, padded, way):
     theirs, mine = models
     options = {**GREEDY, "pad_token_id": 0, "suppress_tokens": [0], **way}
     assert torch.equal(mine.generate(**padded, **options), theirs.generate(**padded, **options))
+
+
+def test_padding_on_the_right_changes_nothing(models, padded):
+    mask = padded["attention_mask"]
+    right = {name: torch.stack([row.roll(int(real.sum())) for row, real in zip(x, mask, strict=True)])
+             for name, x in padded.items()}  # fmt: skip
+    assert right["attention_mask"][:, 0].all()
+    with torch.no_grad():
+        one, other = models[1](**padded).logits, models[1](**right).logits
+    torch.testing.assert_close(one[mask.bool()], other[right["attention_mask"].bool()])
+
+
+def test_texts_that_begin_beside_others_equal_the_reference_and_padding_ends_its_own_alone(models):
+    theirs, mine = models
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    settings = multihead.GenerationConfig(**options, suppress_tokens=[0])
+    texts = [[5, 6, 7] * 15, [9, 8], [11] * 40]  # over the ends of blocks of 32
+    jobs = [GenerationJob(text, settings, len(text) + 6) for text in texts]
+    padding = GenerationJob([5], multihead.GenerationConfig(**options, forced_bos_token_id=0), 7)
+    engine = Engine(mine)
+    for job in (jobs[0], padding, *jobs[1:]):
+        submit_job(engine, job)
+        engine.step()
+    engine.run()
+    assert isinstance(padding.request.error, InvalidInput)
+    for text, job in zip(texts, jobs, strict=True):
+        expected = theirs.generate(torch.tensor([text]), **options, suppress_tokens=[0], pad_token_id=0)
+        assert job.results[0] == expected[0, len(text) :].tolist()
 
 
 def test_padding_inside_a_text_is_refused(models, padded):
