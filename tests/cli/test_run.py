@@ -87,7 +87,7 @@ def test_options_go_to_the_task(classifier):
         run("sentiment", TEXTS[0])
 
 
-@pytest.mark.parametrize("precision", [name for name in CHOICES if name != "gguf"])
+@pytest.mark.parametrize("precision", [name for name in CHOICES if name not in ("gguf", "file")])
 def test_every_precision_answers_alike(classifier, precision):
     words = ("sentiment-analysis", TEXTS[0], "-m", classifier, "--set", "top_k=null", "--precision")
     expected, found = (answered(run(*words, name))[0]["output"] for name in ("float32", precision))

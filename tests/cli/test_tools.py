@@ -119,7 +119,7 @@ def test_chat_takes_a_precision(talker, precision, monkeypatch):
 
 def test_models_are_listed_and_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("MULTIHEAD_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
     assert "No model" in run("models").output
     folder = tmp_path / "pypi" / "some-model-1.2"
     folder.mkdir(parents=True)

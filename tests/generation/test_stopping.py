@@ -49,7 +49,7 @@ def test_generate_says_why_each_text_ended(pair, options, length, reason):
     )
     assert result.finish_reasons == [reason, reason]
     assert result.sequences.shape[1] == 1 + length
-    assert result.keys() == ["sequences"]  # as the reference's
+    assert list(result.keys()) == ["sequences"]  # as the reference's
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from multihead.cli.main import cli
 from multihead.errors import CorruptFile, ModelNotFound, MultiheadError, NetworkUnavailable, UnsafeFile
 from multihead.hub import Want, guard, resolve
+from multihead.hub.cache_root import cache_root
 from multihead.hub.cached import list_cached, verify
-from multihead.hub.snapshots import cache_root
 
 FILES = {"config.json": "{}", "model.safetensors": b"w" * 5000, "tokenizer.json": '{"a": 1}'}
 NAMES = ["config.json", "model.safetensors", "tokenizer.json"]

@@ -19,9 +19,10 @@ ABSENT = (
         r"\b(shared|word_embeddings)\.weight",
     ),  # it reads no such table
     (r"-untied|other-blocks|layer-norms", r"(cls\.predictions|lm_head)\.bias"),  # it reads `decoder.bias` alone
-    (r"kimi|olmo-hybrid|bailing", r"\.conv1d\."),  # its files have three matrices
+    (r"kimi|olmo-hybrid|bailing|glm5-next", r"\.conv1d\."),  # its files have three matrices
     (r"minimax-m3", r"gate_up_proj"),  # its files have two matrices
     (r"-with-", r"encoder\.pooler\."),  # no decoder attends to the pooled state
+    (r"neomme", r"\bpatch_embeddings\."),  # of images
     (r"t5gemma2", r"\b(vision_tower|multi_modal_projector)\."),  # of images
     (r"zamba2", r"\.(shared_transformer|linear)\b"),  # layers share blocks, which have one name each
     (r"longcat", r"\.experts\."),  # it stacks experts that compute nothing with the others

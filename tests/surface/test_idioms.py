@@ -30,10 +30,10 @@ def scoring() -> list[tuple[Case, str]]:
 SCORING = scoring()
 REFUSED = {
     **dict.fromkeys(
-        ("FSMT", "T5Gemma", "T5Gemma2", "EncoderDecoder", "Blt", "Inkling"),
+        ("FSMT", "T5Gemma", "T5Gemma2", "EncoderDecoder", "Blt", "Inkling", "Inkling2"),
         "a vocabulary a side, or more rows than words",
     ),
-    **dict.fromkeys(("DeepseekV4", "Qwen4Exp"), "belongs to one vocabulary"),
+    **dict.fromkeys(("DeepseekV4", "Qwen4Exp", "NeoMME"), "belongs to one vocabulary"),
 }
 
 

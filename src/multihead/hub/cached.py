@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import CorruptFile, ModelNotFound, nearest
 from . import notes
-from .snapshots import cache_root
+from .cache_root import cache_root
 from .storage import wheel_root
 
 

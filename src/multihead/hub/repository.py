@@ -19,12 +19,13 @@ from ..errors import (
     warn,
 )
 from .address import endpoint, is_repository_name
+from .cache_root import cache_root
 from .choice import Choice, choose
 from .content import check, published_hash
 from .guard import guarded
 from .local import name_fault, safe_relative_path
 from .request import Request
-from .snapshots import COMMIT, Snapshots, cache_root, names_below, shards
+from .snapshots import COMMIT, Snapshots, names_below, shards
 from .storage import UNUSABLE, cache_unusable
 
 

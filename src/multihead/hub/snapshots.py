@@ -86,18 +86,6 @@ class Snapshots:
         return (self.storage / "refs").joinpath(*safe_relative_path(revision, "revision").parts)
 
 
-def cache_root(cache_dir: Path | None) -> Path:
-    """Return the folder of the hub's cache from the hub's environment variables."""
-    if cache_dir is not None:
-        return cache_dir
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(name):
-            return _expanded(os.environ[name])
-    if os.environ.get("HF_HOME"):
-        return _expanded(os.environ["HF_HOME"]) / "hub"
-    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
-
-
 def list_files(folder: Path) -> list[str]:
     """List the files below a snapshot folder, with slashes; links to missing blobs are left out."""
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -124,7 +112,3 @@ def shards(folder: Path, choice: Choice) -> list[str]:
         raise CorruptFile(f"{folder / choice.index} names no shards: it has no 'weight_map'.")
     home = choice.index.rpartition("/")[0]
     return [f"{home}/{name}" if home else name for name in names]
-
-
-def _expanded(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()

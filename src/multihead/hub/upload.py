@@ -12,6 +12,7 @@ from typing import Any
 from .._version import __version__
 from ..errors import AccessDenied, InvalidInput, ModelNotFound, MultiheadError, NetworkUnavailable
 from .address import endpoint, is_repository_name
+from .cache_root import cache_root
 from .request import Request
 
 CARD = "README.md"
@@ -102,7 +103,7 @@ def stored_card(repo: str, options: UploadOptions) -> Path | None:
     with _errors_of(repo, options):
         if not api.file_exists(repo, CARD, revision=revision):
             return None
-        return Path(api.hf_hub_download(repo, CARD, revision=revision))
+        return Path(api.hf_hub_download(repo, CARD, revision=revision, cache_dir=cache_root(None)))
 
 
 def _client(options: UploadOptions) -> Any:

@@ -65,52 +65,10 @@ INLINE void add_values(const DecodeAttention& d, At at, int64_t n, int64_t colum
         for (int j = 0; j < N; j++) put(g, column + 16 * j, acc[g][j]);
 }
 
-#if defined(__AVX512BF16__)
-// 32 * N channels from `column` on, as `add_values`, of values in bfloat16. Two keys at a time are multiplied by weights that are
-// rounded to bfloat16, as in a prefill: pairs (G, pair stride).
-template <int G, int N, class At, class Put>
-INLINE void add_value_pairs(const DecodeAttention& d, At at, int64_t n, int64_t column, const uint16_t* pairs, int64_t pair_stride, Put put) {
-    F low[G][N] = {}, high[G][N] = {};  // channels 0 to 3 and 4 to 7 of each 8
-    for (int64_t r = 0; r < n; r += 2) {
-        const uint16_t* one = (const uint16_t*)d.v + at(r) + column;
-        const uint16_t* two = (const uint16_t*)d.v + at(min_int(r + 1, n - 1)) + column;  // past the end its weight is zero
-        I lows[N], highs[N];  // channels of both keys in turns
-        for (int j = 0; j < N; j++) {
-            const __m512i a = load<__m512i>(one + 32 * j), b = load<__m512i>(two + 32 * j);
-            lows[j] = (I)_mm512_unpacklo_epi16(a, b);
-            highs[j] = (I)_mm512_unpackhi_epi16(a, b);
-        }
-        for (int g = 0; g < G; g++) {
-            const I weights = broadcast(load<int32_t>(pairs + g * pair_stride + r));
-            for (int j = 0; j < N; j++) {
-                low[g][j] = dot2(low[g][j], weights, lows[j]);
-                high[g][j] = dot2(high[g][j], weights, highs[j]);
-            }
-        }
-    }
-    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i last = _mm512_add_epi32(first, _mm512_set1_epi32(8));
-    for (int g = 0; g < G; g++)
-        for (int j = 0; j < N; j++) {
-            put(g, column + 32 * j, (F)_mm512_permutex2var_ps((__m512)low[g][j], first, (__m512)high[g][j]));
-            put(g, column + 32 * j + 16, (F)_mm512_permutex2var_ps((__m512)low[g][j], last, (__m512)high[g][j]));
-        }
-}
-#endif
-
 // All channels of G heads: weights p (G, n) times values.
 template <int G, class At, class Put>
-INLINE void group_values(const DecodeAttention& d, At at, int64_t n, float* p, int64_t score_stride, Put put) {
+INLINE void group_values(const DecodeAttention& d, At at, int64_t n, const float* p, int64_t score_stride, Put put) {
     int64_t i = 0;
-#if defined(__AVX512BF16__)
-    if (d.type == 1 && d.value_width % 32 == 0) {
-        uint16_t* pairs = (uint16_t*)p;  // in place: a number is read before its place is written
-        for (int64_t r = 0; r < G * score_stride; r += 16) store(pairs + r, to_bf16(load<F>(p + r)));
-        for (; i + 64 <= d.value_width; i += 64) add_value_pairs<G, 2>(d, at, n, i, pairs, score_stride, put);
-        for (; i < d.value_width; i += 32) add_value_pairs<G, 1>(d, at, n, i, pairs, score_stride, put);
-        return;
-    }
-#endif
     for (; i + 64 <= d.value_width; i += 64) add_values<G, 4>(d, at, n, i, p, score_stride, put);
     for (; i + 32 <= d.value_width; i += 32) add_values<G, 2>(d, at, n, i, p, score_stride, put);
     for (; i < d.value_width; i += 16) add_values<G, 1>(d, at, n, i, p, score_stride, put);

@@ -7,8 +7,10 @@ that gives names a meaning, in key maps, files and adapters, takes these.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+if TYPE_CHECKING:  # `--help` counts parameters of no model, and must not wait for torch
+    from torch import Tensor, nn
 
 
 def own_modules(

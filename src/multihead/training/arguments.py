@@ -195,6 +195,7 @@ class TrainingArguments(_Fields):
 
     def __init__(self, output_dir: str | os.PathLike[str] = "trainer_output", **settings: Any) -> None:
         super().__init__(output_dir=os.fspath(output_dir), **_current_names(settings))
+        self.__post_init__()  # which the constructor of the fields does not know
 
     def __post_init__(self) -> None:
         """Check the arguments; the constructor of a program's own dataclass calls this too."""
