@@ -1,4 +1,4 @@
-"""What installed packages add: entry points of `multihead.families`, `.tasks`, `.formats` and `.backends`.
+"""Additions of installed packages: entry points of `multihead.families`, `.tasks`, `.formats` and `.backends`.
 
 An entry point's name is the key in the registry of that kind, and its object the value. It is loaded when the registry
 is asked for a name that is not this package's, or for all of its names. Only installed packages have entry points: no

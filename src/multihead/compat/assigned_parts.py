@@ -11,7 +11,7 @@ from ..checkpoints.tensor_sources import Source
 
 
 class AssignedPart(nn.Module):
-    """What stands in the place of one of our modules; it computes its part of a program's module.
+    """Replacement of one of our modules, which computes its part of a program's module.
 
     Args:
         part: the program's module, from (..., inputs) to (..., outputs) in the reference's order.

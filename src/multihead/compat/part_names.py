@@ -1,4 +1,4 @@
-"""What models ask for by the reference's names: parts, tensors, names and state dicts."""
+"""Lookup by the reference's names: parts, tensors, names and state dicts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_ba
 
 @dataclass(eq=False)
 class PartInfo:
-    """What a part stands for.
+    """Place of a part in the reference's tree.
 
     Args:
         path: the reference's. model: that it is a part of.

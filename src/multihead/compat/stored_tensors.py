@@ -41,7 +41,7 @@ class Piece:
 
     @property
     def memory(self) -> int:
-        """Where the parameter's numbers are."""
+        """Address of the parameter's memory."""
         return self.parameter.untyped_storage().data_ptr()
 
     @property

@@ -95,7 +95,7 @@ class View(Mapping[str, Tensor]):
 
 @dataclass
 class Found:
-    """What a checkpoint lacks or has too much, by stored names."""
+    """Missing and misshapen tensors of a checkpoint, by stored names."""
 
     new: list[str] = field(default_factory=list)
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)

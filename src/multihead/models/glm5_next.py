@@ -16,14 +16,13 @@ from ..nn.attention.indexer import PoolIndexer
 from ..nn.experts import ExpertList, RoutedExperts, SharedExpert
 from ..nn.feedforward import ClampedGatedFeedForward
 from ..nn.hyper_connections import HyperConnection, HyperResidual, StreamEmbeddings, StreamMean
-from ..nn.kimi_delta import KimiDeltaAttention
 from ..nn.layer import Layer
 from ..nn.positions import Positions
 from ..nn.stack import Stack
 from ..nn.weights import Embedding
 from . import deepseek, deepseek_sparse, llama
 from .common.patterns import LINEAR
-from .kimi_linear import STORED
+from .kimi_linear import STORED, delta_attention
 from .qwen3_next import DELTA
 
 INDEXED = "indexed_attention"
@@ -121,15 +120,7 @@ def mixer(config: Glm5NextTextConfig, i: int) -> nn.Module:
         index = partial(PoolIndexer, pool=config.index_kpool)
         chosen = deepseek_sparse.selection(config, Positions(), i, deepseek_sparse.indexers(config), index)
         return deepseek.attention(config, Positions(), selection=chosen, norm_eps=config.rms_norm_eps)
-    return KimiDeltaAttention(
-        config.hidden_size,
-        config.linear_num_heads,
-        config.linear_head_dim,
-        kernel=config.linear_conv_kernel_dim,
-        norm_eps=config.rms_norm_eps,
-        act=config.hidden_act,
-        bound=config.linear_lower_bound,
-    )
+    return delta_attention(config, bound=config.linear_lower_bound)
 
 
 def build(config: Glm5NextTextConfig) -> Stack:

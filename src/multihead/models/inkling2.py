@@ -94,7 +94,7 @@ class Inkling2TextConfig(Config):
 
     @property
     def kinds(self) -> list[str]:
-        """Whether each layer's attention sees the whole text or a window."""
+        """Kind of each layer's attention: over the whole text, or over a window."""
         usual = [LOCAL if (i + 1) % 6 else GLOBAL for i in range(self.num_hidden_layers)]
         return usual if self.layer_types is None else self.layer_types
 

@@ -109,22 +109,24 @@ class KimiLinearConfig(Config):
         return layer_kinds(self, usual, (FULL, LINEAR))
 
 
+def delta_attention(config: Any, bound: float | None = None) -> KimiDeltaAttention:
+    """Return the linear attention of a layer; `bound`: of its rates."""
+    return KimiDeltaAttention(
+        config.hidden_size,
+        config.linear_num_heads,
+        config.linear_head_dim,
+        kernel=config.linear_conv_kernel_dim,
+        norm_eps=config.rms_norm_eps,
+        act=config.hidden_act,
+        bound=bound,
+    )
+
+
 def build(config: KimiLinearConfig) -> Stack:
     kinds, dense = config.kinds, deepseek.dense_layers(config)
 
     def layer(i: int) -> Layer:
-        mixer: nn.Module = (
-            deepseek.attention(config, Positions())
-            if kinds[i] == FULL
-            else KimiDeltaAttention(
-                config.hidden_size,
-                config.linear_num_heads,
-                config.linear_head_dim,
-                kernel=config.linear_conv_kernel_dim,
-                norm_eps=config.rms_norm_eps,
-                act=config.hidden_act,
-            )
-        )
+        mixer: nn.Module = deepseek.attention(config, Positions()) if kinds[i] == FULL else delta_attention(config)
         ffn = llama.feed_forward(config) if dense[i] else deepseek.experts(config, deepseek.rule3)  # type: ignore[arg-type]
         return llama.layer(config, mixer, ffn)
 

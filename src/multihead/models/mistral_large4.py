@@ -88,7 +88,7 @@ class MistralLarge4TextConfig(deepseek_sparse.GlmMoeDsaConfig):
 
     @property
     def turning(self) -> list[bool]:
-        """Whether each layer turns queries and keys by their positions."""
+        """One bool a layer: True if it turns queries and keys by their positions."""
         usual = [(i + 1) % self.no_rope_layer_interval != 0 for i in range(self.num_hidden_layers)]
         return usual if self.no_rope_layers is None else [bool(kind) for kind in self.no_rope_layers]
 

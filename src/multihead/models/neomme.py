@@ -81,7 +81,7 @@ class NeoMMEConfig(Config):
 
     @property
     def windows(self) -> list[int | None]:
-        """How far each layer's tokens see on both sides; None for all."""
+        """Window of each layer on both sides, in tokens; None for all."""
         local = [i for i, kind in enumerate(self.kinds) if kind == SLIDING]
         own = {i: {"sliding_window": LONG} for i in local[1::2]}
         if self.per_layer_config is not None:

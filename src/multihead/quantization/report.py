@@ -104,7 +104,7 @@ class QuantizationReport:
 
     @property
     def error_of(self) -> str:
-        """What errors are relative to."""
+        """Base of the relative errors, in words."""
         return "outputs over calibration tokens" if self.calibration_tokens else "weights"
 
     def layers(self) -> Iterator[LayerReport]:
