@@ -30,7 +30,7 @@ def scoring() -> list[tuple[Case, str]]:
 SCORING = scoring()
 REFUSED = {
     **dict.fromkeys(
-        ("FSMT", "T5Gemma", "T5Gemma2", "EncoderDecoder", "Blt", "Inkling", "Inkling2"),
+        ("FSMT", "T5Gemma", "T5Gemma2", "EncoderDecoder", "Blt", "Inkling", "Inkling2", "CpmAnt"),
         "a vocabulary a side, or more rows than words",
     ),
     **dict.fromkeys(("DeepseekV4", "Qwen4Exp", "NeoMME"), "belongs to one vocabulary"),
