@@ -55,6 +55,26 @@ def test_nomic_bert_refuses_what_its_first_files_may_say_and_nobody_computes(tmp
         multihead.NomicBertConfig.read({"n_embd": 36, "activation_function": "geglu"})
 
 
+def test_falcon_40b_with_the_entries_of_its_first_files(tmp_path):
+    model = saved("falcon-new", "ForCausalLM", tmp_path)
+
+    def entries(now: dict[str, Any]) -> dict[str, Any]:
+        old = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
+        kept = {k: now[k] for k in ("vocab_size", "hidden_size", "bias", "bos_token_id", "eos_token_id", "alibi")}
+        said = {"model_type": "RefinedWeb", "architectures": ["RWForCausalLM"], "parallel_attn": True}
+        return {**kept, **{name: now[today] for name, today in old.items()}, **said}
+
+    rewritten(tmp_path, entries)
+    inputs = batch(ROWS["falcon-new"], "ForCausalLM")
+    real = inputs["attention_mask"].bool()
+    again = multihead.AutoModelForCausalLM.from_pretrained(tmp_path)
+    again.save_pretrained(tmp_path / "again")
+    for folder in (tmp_path, tmp_path / "again"):
+        with torch.no_grad():
+            got = multihead.AutoModelForCausalLM.from_pretrained(folder)(**inputs).logits
+            torch.testing.assert_close(got[real], model(**inputs).logits[real])
+
+
 @pytest.mark.parametrize("name", ["esm-1b", "esm-2"])
 def test_contacts_of_residues_equal_the_reference(name, tmp_path):
     model = saved(name, "ForMaskedLM", tmp_path)

@@ -16,7 +16,7 @@ ENTRIES = {
     "gegelu_limit": 0.8, "blocksparse_block_size": 4, "blocksparse_num_local_blocks": 2, "blocksparse_vert_stride": 3,
     "dense_attention_every_n_layers": 2, "max_position_embeddings": 64, "rope_embedding_base": 100.0,
     "rope_position_scale": 1.5, "mup_width_multiplier": 8.0, "mup_embedding_multiplier": 10.0,
-    "mup_attn_multiplier": 2.0, "mup_use_scaling": True, "dummy_token_indices": [7, 98], "attention_bias": True,
+    "mup_attn_multiplier": 2.0, "mup_use_scaling": True, "dummy_token_indices": [7, 98], "attention_bias": False,
     "blocksparse_homo_head_pattern": False, "blocksparse_triton_kernel_block_size": 4, "reorder_weights": True,
     "bos_token_id": 1, "eos_token_id": 2,
     "auto_map": {"AutoModelForCausalLM": "modeling_phi3_small.Phi3SmallForCausalLM"},

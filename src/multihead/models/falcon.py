@@ -80,6 +80,14 @@ class FalconConfig(Config):
         return self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2)
 
 
+class RefinedWebConfig(FalconConfig):
+    """Config of Falcon 40B's first files, whose code had the newer layers alone and no entry for them."""
+
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        return super().normalized({"new_decoder_architecture": True, **entries})
+
+
 def positions_of(config: FalconConfig) -> Positions:
     width = config.hidden_size // config.num_attention_heads
     if config.alibi:  # in the precision that the biases had in training, scaled as the scores are
@@ -178,3 +186,4 @@ ARCHITECTURE = Architecture(
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
 )
+REFINED_WEB = replace(ARCHITECTURE, config=RefinedWebConfig)

@@ -24,7 +24,7 @@ from .common.patterns import rotary_of
 @dataclass(kw_only=True)
 class FalconH1Config(llama.LlamaConfig):
     model_type = "falcon_h1"
-    inert = ("mamba_chunk_size", "num_logits_to_keep", "mamba_use_mlp")
+    inert = ("mamba_chunk_size", "num_logits_to_keep", "mamba_use_mlp", "mlp_expansion_factor")
 
     vocab_size: Size = 128000
     intermediate_size: Size = 14336
@@ -32,6 +32,7 @@ class FalconH1Config(llama.LlamaConfig):
     num_key_value_heads: Size | None = 8
     rms_norm_eps: float = 1e-5
     max_position_embeddings: Size = 8192
+    attn_layer_indices: None = None  # every layer has attention
     mamba_d_ssm: Size | None = 1024
     mamba_n_heads: Size = 128
     mamba_d_head: Size | None = None

@@ -32,7 +32,7 @@ class Phi3SmallConfig(Config):
     model_type = "phi3small"
     inert: ClassVar[tuple[str, ...]] = (
         "blocksparse_triton_kernel_block_size", "pad_sequence_to_multiple_of_64", "reorder_weights",
-        "classifier_dropout",
+        "classifier_dropout", "attention_bias",  # published files have biases and say false
     )  # fmt: skip
 
     vocab_size: Size = 100352
@@ -59,7 +59,6 @@ class Phi3SmallConfig(Config):
     ffn_dropout_prob: float = 0.1
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
-    attention_bias: bool = True
     mup_use_scaling: bool = True
     mup_width_multiplier: float | None = 8.0
     mup_embedding_multiplier: float | None = 10.0
@@ -131,7 +130,6 @@ def build(config: Phi3SmallConfig) -> Stack:
             config.hidden_size,
             config.num_attention_heads,
             key_heads=config.num_key_value_heads,
-            bias=config.attention_bias,
             positions=dense if every and (i + 1) % every == 0 else sparse,
             causal=True,
             scale=scale,

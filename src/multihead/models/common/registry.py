@@ -312,7 +312,7 @@ OWN: Mapping[str, Entry] = {  # by model_type, as config.json has it
         "qwen4_exp", "Qwen4Exp", others=(("Qwen4ExpTextConfig", "Config"), ("Qwen4ExpTextModel", "Model"))
     ),
     "recurrent_gemma": Entry("recurrent_gemma", "RecurrentGemma"),
-    "RefinedWeb": Entry("falcon", "Falcon"),
+    "RefinedWeb": Entry("falcon", "Falcon", "REFINED_WEB"),
     "RefinedWebModel": Entry("falcon", "Falcon"),
     "reformer": Entry("reformer", "Reformer", others=(("ReformerModelWithLMHead", "ForCausalLM"),)),
     "rembert": Entry("rembert", "RemBert"),
