@@ -15,7 +15,7 @@ from ..parity.cases import CASES
 from .asking import Asked, config
 
 ROWS = {case.name: case for case in CASES}
-PROMPTS = [[5, 6, 7], [8] * 40, [9, 10] * 20]
+PROMPTS = [[5, 6, 7], [8] * 40, [9, 10] * 22]
 
 
 @pytest.fixture(scope="module")

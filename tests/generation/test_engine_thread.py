@@ -137,15 +137,15 @@ def test_requests_without_a_seed_get_different_texts(llama):
 
 
 def test_a_prompt_alone_is_scored_and_left_for_others(llama):
-    prompt = words(random.Random(2), 70)
+    prompt = words(random.Random(2), 75)
     scored = Asked(llama, prompt, prompt_only=True, prompt_logprobs=0)
     (result,) = scored.results
     assert (result, result.finish_reason) == ([], "length")
-    assert len(scored.prompt.logprobs) == 69
+    assert len(scored.prompt.logprobs) == 74
     assert not scored.tokens()
     again = Asked(llama, prompt)
     again.wait()
-    assert again.prompt.cached_tokens == 64
+    assert again.prompt.cached_tokens == 64  # at least 9 tokens are read again
     assert Asked(llama, [5], prompt_only=True, prompt_logprobs=3).results == [[]]
 
 
@@ -302,8 +302,23 @@ def test_the_next_turn_of_a_conversation_reads_its_new_tokens_alone(llama, plain
     assert llama.statistics.prefix_hits > 0.5 * llama.statistics.prefix_queries
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_cached_prompt_changes_no_number(plain, precision):
+    """Products of few rows may add in another order: the last pass over a prompt has more rows than that."""
+    engine = EngineThread(AutoModelForCausalLM.from_pretrained(plain, precision=precision))
+    prompt = words(random.Random(6), 96)
+    Asked(engine, prompt, config(4)).wait()
+    for tail, cached in ((1, 32), (2, 32), (8, 32), (9, 64), (20, 64)):
+        known = Asked(engine, prompt[: 64 + tail], config(4), logprobs=2)
+        expected = known.results
+        new = Asked(engine, prompt[: 64 + tail], config(4), logprobs=2, cache_salt=b"%d" % tail)
+        assert (new.results, new.tokens()) == (expected, known.tokens())
+        assert (known.prompt.cached_tokens, new.prompt.cached_tokens) == (cached, 0)
+    engine.close()
+
+
 def test_prompts_of_another_salt_share_nothing(llama):
-    prompt, known = words(random.Random(4), 100), []
+    prompt, known = words(random.Random(4), 110), []
     for salt in (b"a", b"b", b"a", b""):
         one = Asked(llama, prompt, cache_salt=salt)
         one.wait()
@@ -312,7 +327,7 @@ def test_prompts_of_another_salt_share_nothing(llama):
 
 
 def test_generate_shares_prompts_under_one_salt_alone(llama):
-    text = words(random.Random(8), 100)
+    text = words(random.Random(8), 110)
 
     def found(salt):
         before = llama.statistics.prefix_hits

@@ -102,7 +102,7 @@ def test_recurrent_states_are_not_saved(tmp_path):
 def test_all_prompts_are_known_after_a_restart_to_their_salts_alone(case, tmp_path):
     folder, path = saved(case, tmp_path / "model"), tmp_path / "cache.safetensors"
     first = opened(folder)
-    texts = {salt: [salt[0] % 80 + 4] * 70 + PROMPT[:60] for salt in (b"a", b"b")}
+    texts = {salt: [salt[0] % 80 + 4] * 80 + PROMPT[:60] for salt in (b"a", b"b")}
     for salt, text in texts.items():
         Asked(first, text, config(3), cache_salt=salt).wait()
     count = first.save_cache(path)

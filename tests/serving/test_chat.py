@@ -294,7 +294,7 @@ def test_the_budget_of_thinking_is_kept(client):
         ({"n": 999}, "n"),
         ({"temperature": "1"}, "temperature"),
         ({"seed": 1 << 70}, "seed"),
-        ({"stop": ["a", ""]}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"999999": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias"),
@@ -339,6 +339,20 @@ def test_what_is_not_computed_is_refused_by_name(client, change, param):
         complete(client, extra_body=change)
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"max_tokens": 5, "messages": [{"role": "user", "content": "a"}], "max_tokens": 6}', "'max_tokens' stands"),
+        (b'{"messages": [{"role": "user", "role": "system", "content": "a"}]}', "'role' stands twice"),
+        (b'{"messages": [{"role": "user", "content": "a"}], "stop": [%s"a"]}' % (b'"a",' * 999), "at most"),
+    ],
+)
+def test_the_fault_is_named(server, body, named):
+    answer = server.post("/v1/chat/completions", body)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"messages": "x"}', b"\xff\xfe", b'{"model": 1}'])

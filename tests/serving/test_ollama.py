@@ -64,6 +64,14 @@ def test_models_are_listed_and_shown(client):
     assert running["chat"].size > 0
 
 
+def test_a_sentence_encoder_is_listed_and_shown(task_server):
+    client = ollama.Client(host=task_server.url)
+    client.embed("encoder", "A dog")
+    listed = {model.model: model for model in client.list().models}
+    assert {model.model for model in client.ps().models} >= {"encoder"}
+    assert listed["encoder"].details.family == client.show("encoder").details.family == "bert"
+
+
 def test_an_empty_request_loads_a_model_and_says_how_long_it_stays(client, server):
     assert client.generate("chat", keep_alive="7m").done_reason == "load"
     assert server.state.models.loaded["chat"].keep == 420

@@ -157,6 +157,7 @@ def test_options_win_over_the_config_file(tmp_path: Path) -> None:
         ("max_queue: 0", InvalidInput, "max_queue is 0"),
         ("models: {a: b}", InvalidInput, "models must be a list"),
         ("models: [{name: a}]", InvalidInput, r"models\[0\] needs a source"),
+        ("models: [{sorce: a}]", UnsupportedOption, r"models\[0\] has 'sorce'.*'source'"),
         ("models: [a, {source: b, aliasses: [c]}]", UnsupportedOption, r"models\[1\].*'aliasses'.*aliases"),
         ("models: [{source: b, adapters: [c]}]", InvalidInput, r"models\[0\]: adapters.*NAME: TEXT"),
         ("models: [a, {source: b, aliases: a}]", InvalidInput, "Two models are called 'a'"),

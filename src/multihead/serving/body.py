@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -65,16 +66,29 @@ def parse_body(raw: bytes, kind: type[T]) -> T:
     try:
         if b"NaN" in raw or b"Infinity" in raw:  # no JSON, but pydantic takes them where a field is `Any`
             from_json(raw, allow_inf_nan=False)
-        return kind.model_validate_json(raw)
+        body = kind.model_validate_json(raw)
+        json.loads(raw, object_pairs_hook=check_unique)  # pydantic takes the last of several values
+        return body
     except ValidationError as error:
         raise first_error(error, kind) from None
     except ValueError as error:
         raise ApiError(f"The body is not JSON: {error}.", code="invalid_json") from None
 
 
+def check_unique(pairs: list[tuple[str, Any]]) -> None:
+    """Raise ApiError for a field that an object of the body has twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ApiError(f"{twice!r:.80} stands twice in one object; give it once.", param=twice, code="duplicate_field")
+
+
 def first_error(error: ValidationError, kind: type[BaseModel]) -> ApiError:
     """Return the first fault that pydantic found as an error that names its field."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    # of a union, the fault of the kind that was sent says more than "must be a text" of another one
+    same = [fault for fault in faults if fault["loc"][:1] == faults[0]["loc"][:1]]
+    found = next((fault for fault in same if not fault["type"].endswith("_type")), faults[0])
     # the other parts are the kinds of a union, which no field is called
     path = [part for part in found["loc"] if isinstance(part, int) or (part.isidentifier() and part not in KINDS)]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")

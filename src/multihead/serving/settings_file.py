@@ -44,9 +44,10 @@ def model_from(entry: Any, origin: str) -> ModelSettings:
         return ModelSettings(source=entry)
     if not isinstance(entry, Mapping):
         raise InvalidInput(f"{origin} must be a model's name, or entries such as source and name.")
+    values = _values(ModelSettings, entry, origin)  # first, since a typo of `source` is an unknown entry
     if not isinstance(entry.get("source"), str):
         raise InvalidInput(f"{origin} needs a source: a hub name, a folder or pypi:NAME==VERSION/path.")
-    return ModelSettings(**_values(ModelSettings, entry, origin))
+    return ModelSettings(**values)
 
 
 def parse_size(text: str) -> int | None:

@@ -23,7 +23,7 @@ from ...nn.modes import evaluating
 from ...runtime.runner import DecoderModel, DecodeRunner
 from ...runtime.turns import turn
 from .model_runner import ModelRunner
-from .sequence import ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
+from .sequence import MIN_PREFILL, ForwardRequest, ForwardResult, GenerationSequence, Request, Strategy
 
 T = TypeVar("T")
 MAX_TOKENS = 2048  # of one forward pass; a request that needs more in one pass may exceed it
@@ -313,9 +313,9 @@ class Engine:
                     continue
                 prefixes |= {prefix} - {None}
                 self._count_cached(sequence)
-            unread, num_rows = sequence.num_unread, forward.num_rows
-            # a part of a prompt leaves the last num_rows tokens, which one pass must read together
-            new = unread if unread <= free or (free > 0 and unread <= num_rows) else min(free, unread - num_rows)
+            unread, last = sequence.num_unread, max(forward.num_rows, MIN_PREFILL)
+            # a part of a prompt leaves its last tokens, which one pass must read together
+            new = unread if unread <= free or (free > 0 and unread <= last) else min(free, unread - last)
             if new <= 0 or not self._reserve(sequence, new):
                 continue
             work.append((forward, new))

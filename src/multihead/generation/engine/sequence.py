@@ -18,6 +18,9 @@ from ..logits.top_candidates import Candidates, on_cpu
 from .prefix_cache import PrefixCache
 from .state_buffer import StateBuffer
 
+# A prompt's last pass reads this many tokens or more: products of up to 8 rows add in another order (FEW in
+# native/product.h), and the text would depend on what the cache has of its prompt, and on the pace it is read at.
+MIN_PREFILL = 9
 RESERVED = 1024  # tokens after a prompt that contiguous blocks are reserved for at first
 
 
@@ -58,13 +61,16 @@ class GenerationSequence:
         return len(self.tokens) - (self.cached.length if self.cached.is_valid_for(len(self.tokens)) else 0)
 
     def reuse_prefix(self, num_rows: int) -> object:
-        """Share the cached blocks of other sequences with the same first tokens, all but the last `num_rows` at least.
+        """Share the cached blocks of other sequences with the same first tokens.
+
+        Args:
+            num_rows: last tokens that are read again, MIN_PREFILL at least.
 
         Returns:
             A key that other sequences with the same first block have too, where no block was found; None for a
             sequence of less than a block.
         """
-        # the last rows are computed again, since their logits are needed
+        num_rows = max(num_rows, MIN_PREFILL)  # their logits are needed
         self.cached.reuse_prefix(self.tokens[: len(self.tokens) + 1 - num_rows])
         if self.cached.length or len(self.tokens) - num_rows < BLOCK:
             return None

@@ -15,6 +15,7 @@ from ...errors import InvalidInput, UnsupportedConfig, UnsupportedTokenizer
 from ...generation.abandonment import Abandonment
 from ...generation.engine_thread import EngineThread
 from ...generation.prompt_salt import prompt_salt
+from ...nn.inner_model import inner_model
 from ...pipelines.base import Pipeline
 from ...pipelines.catalog import LANGUAGE_PAIR, TASKS, canonical_name
 from ...pipelines.pipeline import pipeline
@@ -102,6 +103,11 @@ class ServedModel:
     @property
     def model(self) -> Any:
         return self.pipe.model
+
+    @property
+    def config(self) -> Any:
+        """The model's config; a sentence encoder holds its model."""
+        return inner_model(self.model).config
 
     @property
     def tokenizer(self) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ....config import Config
 from ....errors import MultiheadError
 from ....machine_facts import facts
 from ....modeling.parameter_counts import bytes_by_part
@@ -42,7 +41,7 @@ def listed(settings: ModelSettings, state: ServerState) -> dict[str, Any]:
         **out, "task": model.task, "tasks": model.tasks(), "precision": model.pipe.precision,
         "generates": model.generates, "chat": bool(getattr(model.tokenizer, "chat_template", None)),
         "mask": getattr(model.tokenizer, "mask_token", None), "context": context_length(model), "labels": labels(model),
-        "encoder_decoder": bool(inner_config(model).is_encoder_decoder),
+        "encoder_decoder": bool(model.config.is_encoder_decoder),
     }  # fmt: skip
 
 
@@ -57,11 +56,6 @@ def local_task(source: str) -> str | None:
         return None
 
 
-def inner_config(model: ServedModel) -> Config:
-    """Return the config of a model; a sentence encoder holds its model."""
-    return inner_model(model.model).config
-
-
 def context_length(model: ServedModel) -> int | None:
     """Return the largest number of tokens of a text; None if there is no limit."""
     length = getattr(model.pipe, "context_length", None) or getattr(model.pipe, "limit", None)
@@ -70,7 +64,7 @@ def context_length(model: ServedModel) -> int | None:
 
 def labels(model: ServedModel) -> list[str]:
     """Return the names of a classifier's labels, the first ones."""
-    names = (inner_config(model).id2label or {}) if "classification" in model.task else {}
+    names = (model.config.id2label or {}) if "classification" in model.task else {}
     return [str(name) for name in list(names.values())[:MAX_LABELS]]
 
 

@@ -62,7 +62,7 @@ def details(model: ServedModel | None) -> dict[str, Any]:
             "parent_model": "", "format": "", "family": "", "families": [], "parameter_size": "",
             "quantization_level": "",
         }  # fmt: skip
-    family, count = str(model.model.config.model_type), parameters(model)
+    family, count = str(model.config.model_type), parameters(model)
     size = f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
     kind = "gguf" if model.settings.source.partition("#")[0].endswith(".gguf") else "safetensors"
     return {
@@ -95,7 +95,7 @@ async def processes(request: Request) -> Response:
         on_gpu = model.pipe.device.type != "cpu"
         found.append({
             **entry(model.settings, state), "expires_at": timestamp(time.time() + left),
-            "size_vram": model.weight_bytes if on_gpu else 0, "context_length": context_length(model.model.config) or 0,
+            "size_vram": model.weight_bytes if on_gpu else 0, "context_length": context_length(model.config) or 0,
         })  # fmt: skip
     return JSONResponse({"models": found})
 
@@ -103,7 +103,7 @@ async def processes(request: Request) -> Response:
 async def show(request: Request) -> Response:
     body = await read_body(request, ShowBody)
     model = await state_of(request).models.get(body.asked)
-    config = model.model.config
+    config = model.config
     template = template_text(model, Template())
     family = str(config.model_type)
     sizes: Mapping[str, Any] = {

@@ -211,7 +211,7 @@ async def info(request: Request) -> Response:
 def model_type(model: ServedModel) -> Mapping[str, Any]:
     """Return the kind of a model as TEI names it."""
     if model.task in ("text-classification", "zero-shot-classification", "text-ranking"):
-        labels = getattr(model.pipe.model.config, "id2label", None) or {}
+        labels = model.config.id2label or {}
         entry = {
             "id2label": {str(number): name for number, name in labels.items()},
             "label2id": {name: number for number, name in labels.items()},
