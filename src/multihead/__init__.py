@@ -16,6 +16,8 @@ from .modeling.reference_names import register as _register_names
 if TYPE_CHECKING:
     from .adapters.config import LoraConfig
     from .attribution.explain import explain
+    from .compat.hook_trainer.trainer import Seq2SeqTrainer, Trainer
+    from .compat.training_arguments import Seq2SeqTrainingArguments, TrainingArguments
     from .config import Config
     from .errors import MultiheadError
     from .evaluation.calibrate import calibrate
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
     from .sentences.quantization import quantize_embeddings
     from .sentences.sparse import SparseEncoder
     from .tokenizers.tokenizer import Tokenizer
-    from .training.arguments import Seq2SeqTrainingArguments, TrainingArguments
     from .training.callbacks import EarlyStoppingCallback, TrainerCallback
     from .training.data.collators import (
         DataCollatorForLanguageModeling,
@@ -76,7 +77,6 @@ if TYPE_CHECKING:
     )
     from .training.evaluation.metrics import EvalPrediction
     from .training.state import TrainerControl, TrainerState
-    from .training.trainer import Seq2SeqTrainer, Trainer
 
 _HOMES = {
     "AsyncTextIteratorStreamer": "generation.streaming",
@@ -119,18 +119,18 @@ _HOMES = {
     "PreTrainedModel": "modeling.own_model",
     "PreTrainedTokenizerFast": "modeling.auto",
     "SentenceEncoder": "sentences.encoder",
-    "Seq2SeqTrainer": "training.trainer",
-    "Seq2SeqTrainingArguments": "training.arguments",
+    "Seq2SeqTrainer": "compat.hook_trainer.trainer",
+    "Seq2SeqTrainingArguments": "compat.training_arguments",
     "SparseEncoder": "sentences.sparse",
     "TextCallbackStreamer": "generation.streaming",
     "TextIteratorStreamer": "generation.streaming",
     "TextStreamer": "generation.streaming",
     "Tokenizer": "tokenizers.tokenizer",
-    "Trainer": "training.trainer",
+    "Trainer": "compat.hook_trainer.trainer",
     "TrainerCallback": "training.callbacks",
     "TrainerControl": "training.state",
     "TrainerState": "training.state",
-    "TrainingArguments": "training.arguments",
+    "TrainingArguments": "compat.training_arguments",
     "calibrate": "evaluation.calibrate",
     "cluster_texts": "retrieval.clusters",
     "deduplicate": "retrieval.duplicates",

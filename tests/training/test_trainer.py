@@ -14,7 +14,6 @@ import transformers
 
 import multihead
 from multihead.errors import InvalidInput, TrainingDiverged, UnsupportedOption
-from multihead.training import user_hooks as hooks
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import EarlyStoppingCallback, TrainerCallback
 from multihead.training.checkpointing import folders as checkpoints
@@ -436,14 +435,6 @@ def test_what_a_collator_draws_follows_the_seed(tmp_path):
     assert first == run(tmp_path / "two")
     assert first != run(tmp_path / "three", seed=4)
     assert run(tmp_path / "one", resume_from_checkpoint=str(tmp_path / "one" / "checkpoint-3")) == first
-
-
-@pytest.mark.parametrize("name", list(hooks.UNCALLED))
-def test_hooks_of_the_reference_that_are_never_called_are_refused(name, tmp_path):
-    assert hasattr(transformers.Trainer, name)
-    assert not hasattr(Trainer, name)
-    with pytest.raises(UnsupportedOption, match=rf"Mine\.{name} is a hook that this Trainer never calls\. [A-Za-z]"):
-        type("Mine", (Trainer,), {name: lambda self: None})(tiny(), TrainingArguments(tmp_path, **SETTINGS))
 
 
 def test_metrics_are_printed_and_written_for_scripts(tmp_path, capsys):

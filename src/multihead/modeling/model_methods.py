@@ -55,15 +55,22 @@ class ModelMethodsMixin(ProgramMethods):
     def base_model(self) -> nn.Module:
         return self.backbone
 
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """Return the number of parameters; shared ones count once."""
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return the number of parameters; shared ones count once.
+
+        Args:
+            exclude_embeddings: without the tables of embeddings, also where a head shares one.
+        """
         held = 0
         if self.prepared and not only_trainable:
             heads = [part for part in self.modules() if isinstance(part, LanguageModel)]
             # a head that is tied to the embeddings packs a copy of their table
             copies = {id(head.packed) for head in heads if head.packed is not head.table}
             held = sum(part.numbers for part in products(self) if id(part) not in copies)
-        return held + sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+        tables = [part for part in self.modules() if exclude_embeddings and isinstance(part, nn.Embedding)]
+        left_out = {id(p) for part in tables for p in part.parameters()}
+        counted = (p for p in self.parameters() if p.requires_grad or not only_trainable)
+        return held + sum(p.numel() for p in counted if id(p) not in left_out)
 
     def can_generate(self) -> bool:
         """True if the head scores next tokens, causally or at a mask, as `generate` needs."""

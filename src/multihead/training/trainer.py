@@ -67,7 +67,7 @@ class Trainer(ScriptMethods, HubMethods):
 
     A subclass may override `compute_loss(model, inputs, return_outputs=False, num_items_in_batch=None)` as in
     Transformers; its inputs are padded tensors. It may also override `create_optimizer`, `save_model`,
-    `call_model_init`, `log`, `evaluate` and `predict`; other hooks of Transformers are refused by name.
+    `call_model_init`, `log`, `evaluate` and `predict`.
 
     Raises:
         UnsupportedOption, InvalidInput: arguments or data that do not fit each other or the model.
@@ -93,7 +93,7 @@ class Trainer(ScriptMethods, HubMethods):
         options: Mapping[str, Any] | None = None,
         peft_config: Any = None,
     ) -> None:
-        hooks.check_trainer_class(type(self), args)
+        hooks.check_arguments(args)
         if (model is None) == (model_init is None):
             raise InvalidInput("Give either model or model_init.")
         if model_init is not None and any(optimizers):

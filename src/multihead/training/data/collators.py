@@ -32,6 +32,13 @@ SEQUENCE_COLUMNS = (
 Batch = Sequence[Any] | Mapping[str, Sequence[Any]]  # examples, or columns of them
 
 
+def _array(value: Any) -> np.ndarray:
+    """Return an array; floats of Python become float32, as tensors of them are."""
+    array = np.asarray(value)
+    own = isinstance(value, (np.ndarray, np.generic, Tensor))
+    return array.astype(np.float32) if array.dtype == np.float64 and not own else array
+
+
 class Collator:
     """Pads examples to the longest example of a batch.
 
@@ -58,7 +65,7 @@ class Collator:
         shared = [name for name in features[0] if all(name in example for example in features)]
         batch: dict[str, Any] = {}
         for name, column in rename_labels(shared).items():
-            values = [np.asarray(example[name]) for example in features]
+            values = [_array(example[name]) for example in features]
             if values[0].dtype.kind not in "iufb":
                 continue
             batch[column] = self._column(column, values)
