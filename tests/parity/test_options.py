@@ -80,6 +80,39 @@ def test_names_of_activations_and_positions_that_are_not_computed_are_refused(ki
             built(dataclasses.replace(config, **{name: "nonsense"}))
 
 
+OTHER_DEFAULTS = {  # that mean the same, or follow from other entries
+    "bailing_hybrid": {"head_dim"}, "ernie4_5_moe": {"moe_layer_end_index"}, "esm": {"vocab_size"},
+    "gemma3n_text": {"intermediate_size"}, "hrm_text": {"num_hidden_layers"}, "qwen2": {"sliding_window"},
+    "qwen2_moe": {"sliding_window"}, "qwen3": {"sliding_window"}, "qwen3_moe": {"sliding_window"},
+    "dots3_note_text": {"rope_parameters"}, "mimo_v2_flash": {"rope_parameters"},
+    "mistral4": {"rope_parameters"},
+}  # fmt: skip
+INCOMPLETE = {"dbrx", "deepseek_v2", "dots1", "encoder-decoder"}  # which refuse a config without some entries
+UNBUILT = {"id2label", "label2id", "dtype", "transformers_version"}
+
+
+def plain_rope(rope: dict[str, Any]) -> dict[str, Any]:
+    """Rotary parameters without what changes nothing."""
+    kept = {k: plain_rope(v) if isinstance(v, dict) else v for k, v in rope.items()}
+    unread = (
+        "type",
+        "max_position_embeddings",
+        *(["partial_rotary_factor"] if rope.get("partial_rotary_factor") == 1 else []),
+    )
+    return {k: v for k, v in kept.items() if k not in unread}
+
+
+@pytest.mark.parametrize("kind", sorted(set(FIRST) - INCOMPLETE))
+def test_a_config_without_entries_is_that_of_the_reference(kind):
+    mine, theirs = architecture(kind).config().to_dict(), type(FIRST[kind].made)().to_dict()
+    for entries in (mine, theirs):
+        if isinstance(entries.get("rope_parameters"), dict):
+            entries["rope_parameters"] = plain_rope(entries["rope_parameters"])
+    shared = (mine.keys() & theirs.keys()) - OTHER_DEFAULTS.get(kind, set()) - UNBUILT - IN_OUTPUTS
+    simple = {k for k in shared if not isinstance(mine[k], dict | list | tuple) or k == "rope_parameters"}
+    assert {k: mine[k] for k in simple} == {k: theirs[k] for k in simple}
+
+
 IN_OUTPUTS = {"use_cache", "return_dict", "output_attentions", "output_hidden_states"}  # which say what is shown
 
 

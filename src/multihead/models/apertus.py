@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -25,7 +25,6 @@ class ApertusConfig(llama.LlamaConfig):
     hidden_act: str = "xielu"
     max_position_embeddings: Size = 65536
     rms_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {**ROPE})
     mlp_bias: Literal[False] = False
     post_norm: Literal[False] = False
     qk_norm: Literal[True] = True

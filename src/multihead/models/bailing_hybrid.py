@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Joined, Source
-from ..config import Config, Copies, Count, Size
+from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.latent import HeadGatedLatentAttention
 from ..nn.experts import ExpertList, RoutedExperts, SharedExpert
@@ -20,6 +20,7 @@ from ..nn.layer import Layer
 from ..nn.stack import Stack
 from . import deepseek, llama
 from .common.patterns import FULL, LINEAR, layer_kinds, rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 from .qwen3_next import DELTA
 
 STORED = "layers.*.attention"
@@ -40,7 +41,7 @@ CURRENT = (  # names in the reference's models, to those in files
 
 
 @dataclass(kw_only=True)
-class BailingHybridConfig(Config):
+class BailingHybridConfig(RotaryConfig):
     model_type = "bailing_hybrid"
     inert: ClassVar[tuple[str, ...]] = (
         *FIXED, "mtp_loss_scaling_factor", "mtp_use_kda", "rotary_dim", "qk_head_dim", "router_dtype",
@@ -80,7 +81,6 @@ class BailingHybridConfig(Config):
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: Literal[False] = False  # which the reference does not tie
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 6000000.0})
     attention_bias: bool = False
     attention_dropout: float = 0.0
     num_local_experts: Copies = 512

@@ -6,7 +6,7 @@ in the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -39,7 +39,6 @@ class BitNetConfig(llama.LlamaConfig):
     hidden_act: str = "relu2"
     rms_norm_eps: float = 1e-5
     head_dim: Literal[None] = None  # a norm spans all heads, as wide as the states
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 500000.0})
     mlp_bias: Literal[False] = False
     quantization_config: dict[str, Any] | None = None
     bos_token_id: int | None = 128000

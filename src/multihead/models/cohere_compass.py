@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -21,7 +21,6 @@ AXES = ("mrope_section", "mrope_interleaved")  # of images; a text has the same 
 class CohereCompassTextConfig(cohere.Cohere2Config):
     model_type = "cohere_compass_text"
     # kind of layer -> its rotary positions; null for none
-    rope_parameters: dict[str, Any] = field(default_factory=dict)
     logit_scale: float | None = None  # type: ignore[assignment]
     use_qk_norm: Literal[False] = False
     pooling: Literal[None, "bos", "eos", "mean"] = None

@@ -36,7 +36,6 @@ class CwmConfig(llama.LlamaConfig):
     head_dim: Size | None = 128
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {**ROPE})
     attention_bias: Literal[False] = False
     sliding_window: Size | None = 8192
     layer_types: list[str] | None = None

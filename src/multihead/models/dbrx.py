@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, RowBlock, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.attention import Attention
 from ..nn.experts import softmax_top_k
@@ -20,10 +20,11 @@ from ..nn.weights import LayerNorm
 from . import llama
 from .common.experts import ALONE, routed
 from .common.patterns import rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 
 
 @dataclass(kw_only=True)
-class DbrxConfig(Config):
+class DbrxConfig(RotaryConfig):
     """Config of DBRX; `attn_config` and `ffn_config` are as the file has them."""
 
     model_type = "dbrx"
@@ -43,7 +44,6 @@ class DbrxConfig(Config):
     resid_pdrop: float = 0.0
     attn_config: dict[str, Any] = field(default_factory=dict)
     ffn_config: dict[str, Any] = field(default_factory=dict)
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     initializer_range: float = 0.02
     output_router_logits: bool = False
     tie_word_embeddings: Literal[False] = False

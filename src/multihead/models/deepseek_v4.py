@@ -75,7 +75,6 @@ class DeepseekV4Config(llama.LlamaConfig):
     mlp_bias: Literal[False] = False
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: two_ropes({}, 64 / 512))
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

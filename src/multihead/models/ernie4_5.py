@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -32,7 +32,6 @@ class Ernie4_5Config(llama.LlamaConfig):
     head_dim: Size | None = 128
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 500000.0})
     use_bias: bool = False
     attention_bias: Literal[False] = False  # `use_bias` says it for all
     mlp_bias: Literal[False] = False

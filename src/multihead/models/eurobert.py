@@ -5,7 +5,7 @@ In most layers of UltraBERT (dmis-lab/UltraBERT-150M) they see what is near.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -56,9 +56,6 @@ class UltrabertConfig(llama.LlamaConfig):
     max_position_embeddings: Size = 32768
     sliding_window: Size = 128  # tokens on either side
     layer_types: list[str] | None = None
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in BASES.items()}
-    )
     prediction_head_size: Size = 768
     classifier_dropout: float = 0.0
     classifier_pooling: Literal["cls", "mean"] = "cls"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, PerHead, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..nn.attention.alibi import Alibi, slopes
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
@@ -23,13 +23,14 @@ from ..nn.weights import Embedding, LayerNorm
 from . import llama
 from .common import gguf
 from .common.architecture import Architecture
-from .common.patterns import rope_entries, rotary_of
+from .common.patterns import rotary_of
+from .common.rotary_config import RotaryConfig
 from .gpt2 import classify_tokens
 from .gptj import head_copies
 
 
 @dataclass(kw_only=True)
-class FalconConfig(Config):
+class FalconConfig(RotaryConfig):
     model_type = "falcon"
     inert = ("apply_residual_connection_post_layernorm",)
     aliases: ClassVar[Mapping[str, str]] = {  # names of the files before Falcon was in the reference
@@ -54,15 +55,10 @@ class FalconConfig(Config):
     parallel_attn: bool = True
     bias: bool = False
     max_position_embeddings: Size = 2048
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     ffn_hidden_size: Size | None = None
     activation: str = "gelu"
     bos_token_id: int | None = 11
     eos_token_id: int | list[int] | None = 11
-
-    @classmethod
-    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        return rope_entries(entries, theta=10000.0)
 
     @property
     def key_heads(self) -> int:

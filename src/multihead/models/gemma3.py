@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..checkpoints.key_map import KeyMap
@@ -31,12 +31,6 @@ class Gemma3TextConfig(gemma2.Gemma2Config):
     final_logit_softcapping: float | None = None
     sliding_window_pattern: Size = 6
     use_bidirectional_attention: bool | None = None  # type: ignore[assignment]  # an encoder (EmbeddingGemma)
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {
-            SLIDING: {"rope_type": "default", "rope_theta": 10000.0},
-            FULL: {"rope_type": "default", "rope_theta": 1000000.0},
-        }
-    )
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -38,12 +38,6 @@ class Gemma3nTextConfig(GemmaConfig):
     num_attention_heads: Size = 8
     num_key_value_heads: Size | None = 2
     max_position_embeddings: Size = 32768
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {
-            SLIDING: {"rope_type": "default", "rope_theta": 10000.0},
-            FULL: {"rope_type": "default", "rope_theta": 1000000.0},
-        }
-    )
     sliding_window: Size = 512
     layer_types: list[str] | None = None
     final_logit_softcapping: float | None = 30.0

@@ -36,6 +36,7 @@ class Glm4MoeConfig(llama.LlamaConfig):
     num_hidden_layers: Count = 46
     num_attention_heads: Size = 96
     num_key_value_heads: Size | None = 8
+    head_dim: Size | None = 128
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-5
     moe_intermediate_size: Size = 1408
@@ -70,7 +71,6 @@ class SolarOpenConfig(Glm4MoeConfig):
     vocab_size: Size = 196608
     num_hidden_layers: Count = 48
     num_attention_heads: Size = 64
-    head_dim: Size | None = 128
     moe_intermediate_size: Size = 1280
     first_k_dense_replace: int = 0
 
@@ -89,6 +89,7 @@ class Dots1Config(Glm4MoeConfig):
     vocab_size: Size = 152064
     hidden_size: Size = 4608
     num_hidden_layers: Count = 62
+    head_dim: Size | None = None
     num_attention_heads: Size = 32
     num_key_value_heads: Size | None = 32
     max_position_embeddings: Size = 2048

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, PerHead, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..heads.heads import Head, LanguageModel
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
@@ -22,11 +22,12 @@ from . import llama
 from .common import gguf
 from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 from .gpt2 import classify_tokens
 
 
 @dataclass(kw_only=True)
-class GPTNeoXConfig(Config):
+class GPTNeoXConfig(RotaryConfig):
     model_type = "gpt_neox"
     rotary_factor: ClassVar[float] = 0.25
     inert = ("attention_probs_dropout_prob", "hidden_dropout_prob")
@@ -44,9 +45,6 @@ class GPTNeoXConfig(Config):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
     use_parallel_residual: bool = True
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
-    )
     attention_bias: bool = True
     tie_word_embeddings: bool = False
     bos_token_id: int | None = 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import PerHead, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
 from ..nn.feedforward import FeedForward
@@ -19,10 +19,11 @@ from ..nn.weights import Embedding, LayerNorm
 from . import gpt_neox
 from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 
 
 @dataclass(kw_only=True)
-class GPTNeoXJapaneseConfig(Config):
+class GPTNeoXJapaneseConfig(RotaryConfig):
     model_type = "gpt_neox_japanese"
     rotary_factor = 1.0
 
@@ -35,9 +36,6 @@ class GPTNeoXJapaneseConfig(Config):
     max_position_embeddings: Size = 2048
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
-    )
     attention_dropout: float = 0.1
     hidden_dropout: float = 0.0
     bos_token_id: int | None = 31996

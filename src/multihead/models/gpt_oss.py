@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -43,7 +43,6 @@ class GptOssConfig(llama.LlamaConfig):
     hidden_act: Literal["silu"] = "silu"
     max_position_embeddings: Size = 131072
     rms_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: dict(YARN))
     attention_bias: bool = True
     sliding_window: Size | None = 128
     layer_types: list[str] | None = None

@@ -7,7 +7,7 @@ tensors otherwise, and so do their entries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.task_weights import TaskWeights, has_tasks
 from ..checkpoints.tensor_sources import Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head
 from ..nn.feedforward import FeedForward, GatedFeedForward
@@ -24,11 +24,12 @@ from ..nn.stack import Stack
 from ..nn.weights import Linear
 from . import bert, roberta
 from .common.architecture import Architecture
-from .common.patterns import rope_entries, rotary_of
+from .common.patterns import rotary_of
+from .common.rotary_config import RotaryConfig
 
 
 @dataclass(kw_only=True)
-class GteConfig(Config):
+class GteConfig(RotaryConfig):
     model_type = "gte"
     theta: ClassVar[float] = 160000.0
     inert: ClassVar[tuple[str, ...]] = (
@@ -52,12 +53,7 @@ class GteConfig(Config):
     layer_norm_type: Literal["layer_norm"] = "layer_norm"
     logn_attention_scale: Literal[False] = False
     position_embedding_type: Literal["rope", "rotary"] = "rope"
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 160000.0})
     pad_token_id: int | None = 1
-
-    @classmethod
-    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        return rope_entries(entries, theta=cls.theta)
 
 
 @dataclass(kw_only=True)
@@ -84,7 +80,6 @@ class JinaEmbeddingsV3Config(GteConfig):
     lora_alpha: float = 1.0
     task: str | None = None  # whose changes are added on loading
     merged_task: str | None = None  # whose changes a file's weights have already
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 20000.0})
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
 

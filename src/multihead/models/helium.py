@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ..config import Count, Size
 from ..errors import UnsupportedConfig
@@ -28,7 +28,6 @@ class HeliumConfig(llama.LlamaConfig):
     head_dim: Size | None = 128
     max_position_embeddings: Size = 4096
     rms_norm_eps: float = 1e-8
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 100000.0})
     pad_token_id: int | None = 3
 
     def check(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, Slice, SlicePart, Source
-from ..config import Config, Copies, Count, Size
+from ..config import Copies, Count, Size
 from ..errors import UnsupportedConfig
 from ..nn.attention.expert_attention import ExpertAttention
 from ..nn.experts import Biased, top_k_softmax
@@ -17,11 +17,12 @@ from ..nn.norms import RMSNorm
 from ..nn.stack import Stack
 from . import llama
 from .common.experts import DENSE, routed
-from .common.patterns import rope_entries, rotary_of
+from .common.patterns import rotary_of
+from .common.rotary_config import RotaryConfig
 
 
 @dataclass(kw_only=True)
-class JetMoeConfig(Config):
+class JetMoeConfig(RotaryConfig):
     model_type = "jetmoe"
     inert = ("num_attention_heads",)
     aliases: ClassVar[Mapping[str, str]] = {"head_dim": "kv_channels", "hidden_act": "activation_function"}
@@ -41,13 +42,8 @@ class JetMoeConfig(Config):
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.01
     attention_dropout: float = 0.0
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
-
-    @classmethod
-    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        return rope_entries(entries, theta=10000.0)
 
     def check(self) -> None:
         if self.num_experts_per_tok > self.num_local_experts:

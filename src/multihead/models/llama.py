@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
 from ..checkpoints.tensor_sources import Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Classifier, Head, LanguageModel, last_word
 from ..nn.activations import LEARNED
@@ -25,17 +25,16 @@ from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from .common import gguf
 from .common.architecture import Architecture, MakeHead
-from .common.patterns import rope_entries, rotary_of
+from .common.patterns import rotary_of
+from .common.rotary_config import RotaryConfig
 
 Norm = Callable[[Any], nn.Module]
 
 
 @dataclass(kw_only=True)
-class LlamaConfig(Config):
+class LlamaConfig(RotaryConfig):
     model_type = "llama"
     inert: ClassVar[tuple[str, ...]] = ("rope_interleaved",)
-    theta: ClassVar[float] = 10000.0  # where the file names none
-    rotary_factor: ClassVar[float | None] = None
 
     vocab_size: Size = 32000
     hidden_size: Size = 4096
@@ -48,7 +47,6 @@ class LlamaConfig(Config):
     max_position_embeddings: Size = 2048
     initializer_range: float = 0.02
     rms_norm_eps: float = 1e-6
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     attention_bias: bool = False
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.1
@@ -56,11 +54,6 @@ class LlamaConfig(Config):
     tie_word_embeddings: bool = False
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
-
-    @classmethod
-    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        """Merge `rope_theta` and `rope_scaling` of checkpoints before 2025 into `rope_parameters`."""
-        return rope_entries(entries, theta=cls.theta, factor=cls.rotary_factor)
 
     def check(self) -> None:
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:

@@ -60,9 +60,6 @@ class MellumConfig(llama.LlamaConfig):
     layer_types: list[str] | None = None
     mlp_layer_types: list[str] | None = None
     first_k_dense_replace: Literal[0] = 0
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in THETAS.items()}
-    )
     output_router_logits: bool = False
     router_aux_loss_coef: float = 0.001
     bos_token_id: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..checkpoints.key_map import KeyMap
@@ -56,9 +56,6 @@ class MiMoV2FlashConfig(llama.LlamaConfig):
     norm_topk_prob: bool = True
     scoring_func: Literal["sigmoid"] = "sigmoid"
     topk_method: Literal["noaux_tc"] = "noaux_tc"
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in THETAS.items()}
-    )
     output_router_logits: bool = False
     eos_token_id: int | list[int] | None = None
 

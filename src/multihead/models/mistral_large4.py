@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -58,7 +58,6 @@ class MistralLarge4TextConfig(deepseek_sparse.GlmMoeDsaConfig):
     final_logit_softcapping: float = 30.0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {**ROPE})
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..heads.heads import Classifier, Head, LanguageModel, Transform, average, every, first
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
@@ -21,12 +21,13 @@ from ..nn.weights import Embedding, LayerNorm, Linear
 from .common import gguf
 from .common.architecture import Architecture
 from .common.patterns import FULL, SLIDING, layer_kinds, layered_rope_entries, rotary_by_layer
+from .common.rotary_config import RotaryConfig
 
 BASES = {FULL: 160000.0, SLIDING: 10000.0}
 
 
 @dataclass(kw_only=True)
-class ModernBertConfig(Config):
+class ModernBertConfig(RotaryConfig):
     model_type = "modernbert"
     inert: ClassVar[tuple[str, ...]] = ("layer_norm_eps", "position_embedding_type")
 
@@ -44,9 +45,6 @@ class ModernBertConfig(Config):
     attention_dropout: float = 0.0
     layer_types: list[str] | None = None
     global_attn_every_n_layers: Size = 3
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": base} for kind, base in BASES.items()}
-    )
     local_attention: Size = 128
     embedding_dropout: float = 0.0
     mlp_bias: bool = False

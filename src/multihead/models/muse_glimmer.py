@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.key_map import KeyMap
@@ -39,7 +39,6 @@ class MuseGlimmerTextConfig(llama.LlamaConfig):
     qk_scale_factor: float = 3.87
     output_multiplier: float = 0.19611613513818404
     final_logit_softcapping: float = 20.0
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     bos_token_id: int | None = 200000
     eos_token_id: int | list[int] | None = 200001
 

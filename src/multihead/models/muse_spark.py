@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -42,7 +42,6 @@ class MuseSparkTextConfig(muse_glimmer.MuseGlimmerTextConfig):
     max_position_embeddings: Size = 1048576
     qk_scale_factor: float = 5.4730064863875
     output_multiplier: float = 0.1767766952966369
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 500000.0})
     moe_intermediate_size: Size = 4096
     num_local_experts: Copies = 256
     num_experts_per_tok: Size = 8

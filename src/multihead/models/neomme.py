@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap, Rows
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head, LanguageModel
 from ..nn.attention.exclusive import ExclusiveAttention, ExclusiveLayer, MixedResidual, Narrowing, ValueEmbeddings
@@ -21,12 +21,13 @@ from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from .common.architecture import Architecture
 from .common.patterns import FULL, SLIDING, layer_kinds
+from .common.rotary_config import RotaryConfig
 
 THETAS, PARTS, LONG = {FULL: 1000000.0, SLIDING: 10000.0}, {FULL: 0.25, SLIDING: 1.0}, 1024
 
 
 @dataclass(kw_only=True)
-class NeoMMEConfig(Config):
+class NeoMMEConfig(RotaryConfig):
     model_type = "neomme"
     inert: ClassVar[tuple[str, ...]] = ("patch_size", "document_token_id", "embedding_dim")
 
@@ -47,7 +48,6 @@ class NeoMMEConfig(Config):
     attention_bias: bool = False
     layer_types: list[str] | None = None
     per_layer_config: dict[Any, Any] | None = None
-    rope_parameters: dict[str, Any] = field(default_factory=dict)
     sliding_window: Size | None = 256
     residual_multiplier: float | None = None
     pad_token_id: int | None = 0

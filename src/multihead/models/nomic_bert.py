@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head, LanguageModel, Transform
 from ..nn.feedforward import GatedFeedForward
@@ -19,6 +19,7 @@ from ..nn.weights import Linear
 from . import bert
 from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 
 OLD_NAMES = {  # of the files that came with code of their own
     "n_embd": "hidden_size",
@@ -61,7 +62,7 @@ OLD_QKV = ((r"\battn\.Wqkv\.", tuple(f"self_attn.{n}_proj." for n in "qkv")),)
 
 
 @dataclass(kw_only=True)
-class NomicBertConfig(Config):
+class NomicBertConfig(RotaryConfig):
     model_type = "nomic_bert"
     inert = ("embd_pdrop", "parallel_block_tied_norm", "scale_attn_by_inverse_layer_idx")
 
@@ -78,7 +79,6 @@ class NomicBertConfig(Config):
     type_vocab_size: Size = 2
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 1000.0})
     head_dim: Size | None = None
     pad_token_id: int | None = 0
 

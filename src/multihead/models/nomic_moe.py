@@ -5,7 +5,7 @@ Its files call themselves `nomic_bert`, and came with code of their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Shaped, Source
-from ..config import Config, Count, Size
+from ..config import Count, Size
 from ..errors import UnsupportedConfig
 from ..heads.heads import Head, LanguageModel, Transform
 from ..nn.activations import activation
@@ -25,13 +25,14 @@ from ..nn.weights import Linear
 from . import bert, nomic_bert
 from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
+from .common.rotary_config import RotaryConfig
 
 BIASES = ("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias")
 SETTINGS = {k: v for k, v in nomic_bert.OLD_SETTINGS.items() if k not in ("activation_function", *BIASES)}
 
 
 @dataclass(kw_only=True)
-class NomicBertMoeConfig(Config):
+class NomicBertMoeConfig(RotaryConfig):
     model_type = "nomic_bert_moe"
     inert = ("embd_pdrop", "parallel_block_tied_norm", "scale_attn_by_inverse_layer_idx", "moe_impl", "moe_resid_pdrop",
              "router_aux_loss_coef", "moe_router_z_loss", "max_trained_positions")  # fmt: skip
@@ -52,7 +53,6 @@ class NomicBertMoeConfig(Config):
     type_vocab_size: Size = 1
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-5
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     moe_every_n_layers: Size = 2
     num_experts: Size = 8
     moe_top_k: Size = 2

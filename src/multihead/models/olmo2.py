@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -40,9 +40,6 @@ class Olmo3Config(Olmo2Config):
 
     sliding_window: Size | None = 4096
     layer_types: list[str] | None = None
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {kind: {"rope_type": "default", "rope_theta": 500000.0} for kind in (SLIDING, FULL)}
-    )
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoints.key_map import KeyMap
@@ -36,7 +36,6 @@ class OlmoHybridConfig(llama.LlamaConfig):
     linear_value_head_dim: Size | None = None
     linear_conv_kernel_dim: Size = 4
     linear_allow_neg_eigval: bool = True
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     pad_token_id: int | None = 100277
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = 100257

@@ -46,9 +46,6 @@ class Qwen35TextConfig(llama.LlamaConfig):
     num_key_value_heads: Size | None = 4
     head_dim: Size | None = 256
     max_position_embeddings: Size = 32768
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
-    )
     attn_output_gate: Literal[True] = True
     output_gate_type: Literal["swish"] = "swish"  # of the DeltaNet
     linear_conv_kernel_dim: Size = 4

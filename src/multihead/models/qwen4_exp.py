@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -34,7 +34,6 @@ class Qwen4ExpTextConfig(qwen3_next.Qwen35MoeTextConfig):
 
     rotary_factor: ClassVar[float | None] = 1.0
 
-    rope_parameters: dict[str, Any] = field(default_factory=lambda: {"rope_type": "default", "rope_theta": 10000.0})
     hc_count: Size = 4
     hc_lowrank: Size = 320
     ple_layer_ids: list[int] | None = None  # counted from 1

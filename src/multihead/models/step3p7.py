@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -68,9 +68,6 @@ class Step3p5Config(llama.LlamaConfig):
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
     output_router_logits: bool = False
-    rope_parameters: dict[str, Any] = field(
-        default_factory=lambda: {FULL: {"rope_type": "default", "rope_theta": 10000.0}}
-    )
     pad_token_id: int | None = 1
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
