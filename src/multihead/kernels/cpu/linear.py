@@ -9,7 +9,7 @@ from . import native
 
 ROWS = {  # of float32 and of bfloat16, up to which the kernels are faster than torch, by their level
     "plain": (1, 1), "avx2": (1, 1), "avx512": (64, 4), "avx512_vnni": (64, 4), "avx512_bf16": (64, 32),
-    "amx": (32, 4), "amx_emulated": (32, 4),
+    "amx": (32, 8), "amx_emulated": (32, 8),
 }  # fmt: skip
 COLUMNS = 8  # rows up to which they are where a weight is stored as (inputs, outputs)
 
