@@ -394,6 +394,7 @@ def test_settings_that_are_not_read_are_refused_by_name(entries, said):
 
 
 CODES, SCALES = fp8(torch.ones(64, 64))
+GPTQ_4 = {"quant_method": "gptq", "bits": 4, "group_size": 32}
 
 
 @pytest.mark.parametrize(
@@ -408,6 +409,9 @@ CODES, SCALES = fp8(torch.ones(64, 64))
         ({"quant_method": "gptq", "bits": 4, "desc_act": True}, in_gptq("weight", torch.ones(8, 64))),
         ({"quant_method": "gptq", "bits": 8, "group_size": 32}, in_gptq("weight", torch.ones(8, 64))),
         ({"quant_method": "gptq", "bits": 4}, {"qweight": torch.zeros(8, 8)}),
+        ({**GPTQ_4, "dynamic": {"-:m$": {}}}, in_gptq("weight", torch.ones(8, 64))),
+        (GPTQ_4, {**(gptq := in_gptq("weight", torch.ones(8, 64))), "scales": gptq["scales"].to(torch.uint8)}),
+        (FP8, {"weight": CODES, "weight_scale_inv": SCALES.int()}),
         (tensors_config({"num_bits": 8, "strategy": "channel"}), {"weight_scale": torch.ones(8, 1)}),
         ({"quant_method": "bitsandbytes"}, {"weight": torch.zeros(8, 1), "weight.absmax": torch.zeros(1)}),
     ],

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ...errors import read_errors
 from ...kernels.quantization.coded_tensor import CodedTensor, QuantizedMatrix
-from .format import StoredFormat
+from .format import StoredFormat, expect
 from .kept_codes import keep, narrowest
 from .stored_codes import StoredCodes
+
+SCALES = {"scale", "scales", "largest"}  # parts of weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,14 @@ class StoredWeight:
             own = slice(matrix, matrix + 1)
             parts = {part: x[own] if x.ndim and len(x) == count else x for part, x in parts.items()}
         with self.errors():
-            return self.format.codes(self.name, parts)
+            for part in SCALES & set(parts):
+                # bytes are powers of two in some formats
+                fits = parts[part].is_floating_point() or parts[part].dtype is torch.uint8
+                expect(fits, self.name, f"its scales are {parts[part].dtype}, no floating-point numbers")
+            found = self.format.codes(self.name, parts)
+            fits = found.scales.is_floating_point()
+            expect(fits, self.name, f"its scales are {found.scales.dtype}, no floating-point numbers")
+        return found
 
     def errors(self) -> AbstractContextManager[None]:
         """Return a context in which errors of damaged tensors name the weight."""

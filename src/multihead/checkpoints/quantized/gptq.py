@@ -12,10 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import UnsupportedConfig
+from ...errors import UnsupportedConfig, read_errors
 from .format import StoredFormat, expect
 from .packing import unpack
 from .stored_codes import Codes, StoredCodes
+
+INCLUDES, EXCLUDES = "+:", "-:"  # before a pattern of `dynamic`
+
+
+def bare(pattern: str) -> str:
+    """Return a pattern of `dynamic` without what stands before it."""
+    return pattern.removeprefix(INCLUDES).removeprefix(EXCLUDES)
 
 
 class Gptq(StoredFormat):
@@ -38,6 +45,9 @@ class Gptq(StoredFormat):
         self.dynamic = self.entry("dynamic", {})
         if not isinstance(self.dynamic, Mapping) or not all(isinstance(v, Mapping) for v in self.dynamic.values()):
             raise UnsupportedConfig(f"{self.title}: dynamic is {self.dynamic!r}, no table of modules.")
+        for pattern in self.dynamic:
+            with read_errors(f"{self.title}: {pattern!r}", UnsupportedConfig, "Name modules or give patterns."):
+                re.compile(bare(pattern))
 
     def is_weight(self, parts: Mapping[str, str]) -> bool:
         return "qweight" in parts
@@ -47,12 +57,16 @@ class Gptq(StoredFormat):
         order = ", act-order" if self.entries.get("desc_act") else ""
         return f"GPTQ, {self.bits} bits, a scale and a zero for each {group}{order}"
 
+    def skips(self, module: str) -> bool:
+        first = next((pattern for pattern in self.dynamic if re.match(bare(pattern), module)), "")
+        return first.startswith(EXCLUDES) or super().skips(module)
+
     def settings(self, name: str) -> tuple[int, int]:
         """Return bits and group size of a weight, which `dynamic` may change by patterns of modules."""
         module = name.removesuffix(".weight")
         own: Mapping[str, Any] = {}
         for pattern, changes in self.dynamic.items():
-            if re.match(pattern.removeprefix("+:"), module):
+            if re.match(bare(pattern), module):
                 own = changes
                 break
         return own.get("bits", self.bits), own.get("group_size", self.group)
