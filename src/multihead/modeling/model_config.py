@@ -21,6 +21,7 @@ from ..hub.options import DownloadOptions
 from ..models.common.gguf_settings import Settings, end_tokens, read_rotary_factors, read_windows, refuse_unread
 from ..models.common.multimodal import text_half
 from ..models.common.registry import architecture, model_type_of_layout, note_family, parse_config
+from ..models.common.wrappers import WRAPPERS
 
 C = TypeVar("C", bound=Config)
 
@@ -92,7 +93,7 @@ def open_text(path: Path, variant: str | None = None) -> Checkpoint:
     if checkpoint.layout != "huggingface" or not (path / CONFIG_FILE).is_file():
         return checkpoint
     entries = read_json(path / CONFIG_FILE)
-    if (quantization := quantization_of(path, entries)) is not None:
+    if (quantization := quantization_of(path, entries, checkpoint)) is not None:
         checkpoint = read_quantized(checkpoint, quantization)
     half = text_half(entries)
     if half is None:
@@ -106,11 +107,18 @@ def open_text(path: Path, variant: str | None = None) -> Checkpoint:
     return replace(checkpoint, tensors=SelectedTensors(checkpoint.tensors, parts))
 
 
-def quantization_of(path: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the settings of a folder's quantized weights: of config.json, or of NVIDIA's file beside an older one."""
+def quantization_of(path: Path, config: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return the settings of a folder's quantized weights.
+
+    They are those of config.json, of NVIDIA's file beside an older one, or those of a family whose authors name none.
+    """
     found = quantization_entries(config)
-    if found is not None or "quantization_config" in config or not (path / MODELOPT_FILE).is_file():
+    if found is not None or "quantization_config" in config:
         return found
+    if not (path / MODELOPT_FILE).is_file():
+        wrapper = WRAPPERS.get(str(config.get("model_type")))
+        unsaid = wrapper.quantization if wrapper is not None else {}
+        return dict(unsaid) if unsaid and any(name.endswith("_weight_scale") for name in checkpoint.tensors) else None
     settings = read_json(path / MODELOPT_FILE).get("quantization")
     if not isinstance(settings, Mapping):
         raise UnsupportedConfig(f'{path / MODELOPT_FILE} has no table of settings under "quantization".')
@@ -121,15 +129,16 @@ def describe_quantization(path: Path) -> str | None:
     """Return format and bits of a folder's quantized weights in a few words; None where config.json says nothing."""
     if not (path / CONFIG_FILE).is_file():
         return None
-    entries = quantization_of(path, read_json(path / CONFIG_FILE))
-    return None if entries is None else read_quantized(open_checkpoint(path), entries).describe_weights()
+    checkpoint = open_checkpoint(path)
+    entries = quantization_of(path, read_json(path / CONFIG_FILE), checkpoint)
+    return None if entries is None else read_quantized(checkpoint, entries).describe_weights()
 
 
 def describe_storage(path: Path) -> list[LayerStorage]:
     """Return the storage of a checkpoint's layers, quantized or not."""
     checkpoint = open_checkpoint(path)
     if checkpoint.layout == "huggingface" and (path / CONFIG_FILE).is_file():
-        entries = quantization_entries(read_json(path / CONFIG_FILE))
+        entries = quantization_of(path, read_json(path / CONFIG_FILE), checkpoint)
         checkpoint = checkpoint if entries is None else read_quantized(checkpoint, entries)
     return storage_by_layer(checkpoint)
 

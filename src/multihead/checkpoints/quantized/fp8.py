@@ -26,6 +26,7 @@ class Fp8(StoredFormat):
         (r"_scale_inv$", "", "scales"),
         (r"\.weight_scale$", ".weight", "scales"),
         (r"\.qscale_weight$", ".weight", "scales"),
+        (r"_weight_scale$", "_weight", "scales"),  # of all experts at once
         (r"\.scale$", ".weight", "scale"),  # of ordinary layers too
     )
     unread = (r"\.(activation_scale|input_scale|qscale_act|[kv]_scale)$",)

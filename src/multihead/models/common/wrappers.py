@@ -35,6 +35,7 @@ class Wrapper:
         names: (pattern, replacement) pairs of tensor names.
         classes: (class name, Auto class) pairs of classes that are not made of `name` and `SUFFIXES`.
         heads: entries of the outer config that its heads follow, whatever the text config says.
+        quantization: `quantization_config` of the authors' quantized files, whose config.json has none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Wrapper:
     names: tuple[tuple[str, str], ...] = NAMES
     classes: tuple[tuple[str, str], ...] = ()
     heads: tuple[str, ...] = ()
+    quantization: Mapping[str, Any] = field(default_factory=dict)
 
     def skips(self, name: str) -> bool:
         """Return whether a tensor belongs to images or sound."""
@@ -256,7 +258,13 @@ WRAPPERS: Mapping[str, Wrapper] = {  # by the model_type of config.json
     ),
     "idefics2": Wrapper("Idefics2", "mistral", IDEFICS, {"image_token_id": 32001}),
     "idefics3": Wrapper("Idefics3", "llama", IDEFICS, {"image_token_id": 128257}),
-    "inkling2": Wrapper("Inkling2", "inkling2_text", ("visual", "vision_tower", "mtp"), {"image_token_id": 200054}),
+    "inkling2": Wrapper(
+        "Inkling2",
+        "inkling2_text",
+        ("visual", "vision_tower", "mtp"),
+        {"image_token_id": 200054},
+        quantization={"quant_method": "fp8", "weight_block_size": [1, 32], "scale_fmt": "ue8m0"},  # MXFP8
+    ),
     "inkling_mm_model": Wrapper(
         "Inkling",
         "inkling_text",
