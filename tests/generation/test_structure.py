@@ -74,6 +74,10 @@ def said(pair, **options):
     return [tokenizer.decode(row[3:], skip_special_tokens=True) for row in out]
 
 
+def choice(count):
+    return "start: " + " | ".join(f'"{number}"' for number in range(count))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -114,6 +118,11 @@ def test_every_text_follows_the_grammar(pair):
         assert re.fullmatch(r"[1-9]\d?( \+ [1-9]\d?)+ = [1-9]\d?", text) or len(text) > 60  # cut at its limit
 
 
+def test_one_of_many_texts(pair):
+    (text,) = said(pair, grammar=choice(3000))
+    assert text in map(str, range(3000))
+
+
 def test_texts_of_a_batch_keep_to_their_own(pair):
     model, tokenizer = pair
     ids = torch.tensor([[0, 5, 9], [0, 7, 30], [0, 60, 61]])
@@ -135,6 +144,9 @@ def test_a_draft_changes_nothing(pair):
     [
         ({"json_schema": {"type": "integer", "minimum": 5, "maximum": 3}}, "describes no text: Unsatisfiable"),
         ({"json_schema": {"type": "nonsense"}}, "Invalid type"),
+        ({"json_schema": {"$ref": "#"}}, "nothing can begin it"),
+        ({"grammar": 'start: start "a"'}, "nothing can begin it"),
+        ({"grammar": choice(21_000)}, "is too large: .*max is 20000"),
         ({"json_schema": "{"}, "not JSON"),
         ({"json_schema": 5}, "must be a JSON schema"),
         ({"regex": "("}, "unclosed group"),

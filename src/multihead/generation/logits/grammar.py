@@ -18,13 +18,15 @@ from ...errors import InvalidForm, InvalidInput, UnsupportedOption, UnsupportedT
 from ..config import GenerationConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from llguidance import LLMatcher, LLTokenizer
 
 FORMS = ("json_schema", "regex", "grammar")
 SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but blanks are limited
 MAX_STATES = 512  # parser states kept of one request
+MAX_BRANCHES = 20_000  # alternatives at one place of a text, such as the texts of a choice
+MAX_ITEMS = 200_000  # of the parser in one step: 10 ms
 
 _tokenizers: WeakKeyDictionary[Any, dict[Any, LLTokenizer]] = WeakKeyDictionary()
 
@@ -34,10 +36,22 @@ class TextGrammar:
 
     Args:
         start: parser state before the first token. name: the option of the config.
+        invalid: text of a fault -> error about the form.
     """
 
-    def __init__(self, start: LLMatcher, name: str) -> None:
-        self.start, self.name = start, name
+    def __init__(self, start: LLMatcher, name: str, invalid: Callable[[str], InvalidForm]) -> None:
+        self.start, self.name, self.invalid = start, name, invalid
+
+    def check_limits(self, text: Sequence[int]) -> None:
+        """Raise InvalidForm if the parser gave up on tokens that the form allows."""
+        state = self.start.deep_copy()
+        for token in text:
+            allowed = state.compute_logit_bias()[token]
+            state.consume_token(token)
+            if state.is_error():
+                if allowed:
+                    raise self.invalid(f"is too large: {state.get_error().strip()}")
+                return
 
     @classmethod
     def from_config(cls, config: GenerationConfig, tokenizer: Any, vocabulary: int) -> TextGrammar | None:
@@ -70,10 +84,17 @@ class TextGrammar:
 
         with read_errors("", invalid, ""):
             form = compile_form(library, requested[0], given)
-            start = library.LLMatcher(words, form, log_level=0)
+            limits = library.LLParserLimits(
+                max_items_in_row=MAX_BRANCHES, step_max_items=MAX_ITEMS, verbose_errors=False
+            )
+            start = library.LLMatcher(words, form, log_level=0, limits=limits)
         if start.is_error():
             raise invalid(f"describes no text: {start.get_error()}")
-        return cls(start, requested[0])
+        first = start.deep_copy()
+        first.compute_logit_bias()
+        if first.is_error():  # a schema that refers to itself alone
+            raise invalid("describes no text: nothing can begin it.")
+        return cls(start, requested[0], invalid)
 
     def processor(self, begin: int) -> GrammarProcessor:
         """Return the logits processor of one request. `begin`: tokens before the constrained text."""
@@ -94,6 +115,7 @@ class GrammarProcessor:
         for text in history:
             state = self.state(tuple(text[self.begin :]))
             if state.is_error():  # the text breaks the grammar: a beam that will be dropped
+                self.grammar.check_limits(text[self.begin :])
                 rows.append(torch.ones(scores.shape[1], dtype=torch.bool))  # (vocabulary,), True for a banned token
             else:
                 # (vocabulary,), 0 for a banned token; a bytearray, since torch warns of bytes
