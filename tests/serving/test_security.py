@@ -181,6 +181,30 @@ def deep_schema(depth: int) -> dict[str, Any]:
     return schema
 
 
+MANY = {"type": "object", "properties": {f"p{number}": {"type": "null"} for number in range(2001)}}
+HALF = {"type": "object", "properties": {f"p{number}": {"type": "null"} for number in range(1500)}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "n", "schema": MANY}}),
+        ("response_format", {"type": "json_object", "schema": {"anyOf": [HALF, {"items": HALF}]}}),
+        ("tools", [{"type": "function", "function": {"name": name, "parameters": HALF}} for name in "ab"]),
+        ("structured_outputs", {"choice": [str(number) for number in range(10_001)]}),
+        ("structured_outputs", {"regex": "a" * 70_000}),
+        ("guided_grammar", 'start: "a"' + ' | "b"' * 12_000),
+    ],
+    ids=["object", "objects", "tools", "choice", "regex", "grammar"],
+)  # fmt: skip
+def test_6_forms_that_take_long_to_compile_are_refused(secured: RunningServer, field: str, value: object) -> None:
+    """A schema of 8,000 properties took 20 seconds, and no client that went away ended them."""
+    answer = ask(secured, **{field: value})
+    refused(answer)
+    assert answer.json()["error"]["param"].startswith(field)
+    assert answer.elapsed.total_seconds() < 5
+
+
 def test_7_no_address_is_fetched_and_no_file_read(secured: RunningServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)

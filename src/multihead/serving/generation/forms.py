@@ -10,6 +10,11 @@ from ..errors import ApiError
 from ..parsers.closed_objects import close_objects
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+# A grammar is compiled in a time that grows with the square of the properties of an object and of the alternatives at
+# one place, and no client that goes away ends it: these take about a second.
+MAX_PROPERTIES = 2000  # of an object; of several, the squares are added
+MAX_CHOICES = 10_000
+MAX_FORM_TEXT = 64 << 10  # characters of a pattern or a grammar
 
 
 def response_form(given: Mapping[str, Any] | None, name: str = "response_format") -> dict[str, Any]:
@@ -57,7 +62,31 @@ def checked_schema(given: Any, name: str) -> Any:
         return dict(ANY_OBJECT)
     if not isinstance(given, (Mapping, bool)):
         raise ApiError(f"{name} must be a JSON schema, an object.", param=name)
+    check_properties([given], name)
     return given
+
+
+def check_properties(schemas: Sequence[Any], name: str) -> None:
+    """Raise ApiError for schemas with too many properties, which together take too long to compile."""
+    if sum(map(count_squares, schemas)) > MAX_PROPERTIES**2:
+        raise ApiError(
+            f"{name} has too many properties: an object may have {MAX_PROPERTIES}, several objects fewer each.",
+            param=name,
+        )
+
+
+def count_squares(schema: Any) -> int:
+    """Return the sum of the squares of the numbers of properties, over all objects of a schema."""
+    total, left = 0, [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, Mapping):
+            own = part.get("properties")
+            total += len(own) ** 2 if isinstance(own, Mapping) else 0
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return total
 
 
 def structured_form(
@@ -88,6 +117,8 @@ def structured_form(
     if kind in ("regex", "grammar"):
         if not isinstance(value, str):
             raise ApiError(f"{field} must be a text.", param=field)
+        if len(value) > MAX_FORM_TEXT:
+            raise ApiError(f"{field} has {len(value)} characters; {MAX_FORM_TEXT} are read.", param=field)
         return {kind: value}
     raise ApiError(
         f"{field} is not computed here; it can be json, json_object, regex, choice or grammar (in Lark's form).",
@@ -110,6 +141,8 @@ def choice_grammar(value: Any, name: str) -> str:
     texts = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise ApiError(f"{name} must be a list of texts, none of them empty.", param=name)
+    if len(texts) > MAX_CHOICES:
+        raise ApiError(f"{name} has {len(texts)} texts; at most {MAX_CHOICES} are allowed.", param=name)
     return "start: " + " | ".join(json.dumps(text) for text in texts)
 
 

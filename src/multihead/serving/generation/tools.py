@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ApiError
-from .forms import checked_schema
+from .forms import check_properties, checked_schema
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MAX_TOOLS = 256
@@ -67,6 +67,7 @@ def check_tools(tools: Sequence[Tool], name: str) -> None:
     """Raise ApiError for too many tools, or two with one name."""
     if len(tools) > MAX_TOOLS:
         raise ApiError(f"{name} has {len(tools)} tools; at most {MAX_TOOLS} are allowed.", param=name)
+    check_properties([tool["function"]["parameters"] for tool in tools], name)
     names = names_of(tools)
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
