@@ -197,6 +197,25 @@ def test_many_queries_a_text_are_attention(level, causal, window, heads, width, 
     close(got, attend(q.float(), k.float(), v.float(), attention_mask, scale=0.2, softcap=softcap), 1e-2)
 
 
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("widths", [(64, 64), (34, 80)])
+def test_queries_of_long_texts_are_attention_and_do_not_depend_on_the_batch(level, window, widths):
+    lengths, cached = (600, 33, 16, 17), 30  # keys of more than one block; queries that fill tiles, and that do not
+    queries, keys = SequenceLayout.packed(lengths), SequenceLayout.packed([n + cached for n in lengths])
+    q = drawn(sum(lengths), 2, widths[0]).bfloat16()
+    k, v = (drawn(sum(keys.lengths), 1, width, seed=1 + i).bfloat16() for i, width in enumerate(widths))
+    mask = AttentionMask(queries, keys, True, window)
+    got = prefill(q, k, v, mask, 0.2)
+    assert got is not None
+    close(got, attend(q.float(), k.float(), v.float(), mask, scale=0.2), 1e-2)
+    for place, (begin, length) in enumerate(zip(queries.begins, lengths, strict=True)):
+        key = SequenceLayout((keys.begins[place],), (keys.lengths[place],))
+        own = AttentionMask(SequenceLayout.packed((length,)), key, True, window)
+        alone = prefill(q[begin : begin + length], k, v, own, 0.2)
+        assert alone is not None
+        assert alone.equal(got[begin : begin + length])
+
+
 @pytest.mark.parametrize("kind", [name for name in FORMATS if format_of(name).kernel is not None])
 @given(outputs=st.integers(1, 140), inputs=st.integers(1, 140))
 @settings(max_examples=20, deadline=None)

@@ -481,6 +481,15 @@ void norm(const NormCall& n, const Team& team) {
                      n.bias ? wide + n.width : nullptr, nullptr, 0}, team);
 }
 
+// Rows of a block, of `stride` bytes each: they stay in the cache while all panels are read, and leave space for a panel there.
+INLINE int64_t block_rows(const Weight& w, int64_t rows, int64_t stride, int64_t parts) {
+    if (!tiled(w, rows)) return max_int(1, min_int(2, (1 << 19) / (96 * stride))) * 96;
+    // Matrix units finish with a panel before the next one is there, unless many rows share it; processors that have them have
+    // 2 MiB of that cache. Every thread has a few tasks.
+    const int64_t each = rows * panels(w) / (4 * parts);
+    return max_int(96, min_int((1 << 20) / stride, each) / 32 * 32);
+}
+
 // `next`: the weight of the product after this one, which waiting threads prefetch; null for none.
 void product_with_prefetch(const Weight& w, const ProductCall& call, const Team& team, const Weight* next) {
     ProductCall p = call;
@@ -506,8 +515,7 @@ void product_with_prefetch(const Weight& w, const ProductCall& call, const Team&
             write_row(w, l, buffer, row, x);
         });
     }
-    // Rows of a block: they stay in the cache while all panels are read, and leave space for a panel there.
-    const int64_t near = max_int(1, min_int(2, (1 << 19) / (96 * l.stride))) * 96, chunks = (p.rows + near - 1) / near;
+    const int64_t near = block_rows(w, p.rows, l.stride, team.parts), chunks = (p.rows + near - 1) / near;
     // few rows: neighbouring panels in one task, in the order of the memory
     const int64_t grain = p.rows > 32 ? 1 : max_int(1, count / (int64_t(team.parts) * 4));
     const bool small = p.rows * all * count < 4096;  // waking threads would take longer

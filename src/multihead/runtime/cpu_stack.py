@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.cpu import native
-from ..kernels.cpu.attention import prefills, spans
+from ..kernels.cpu.attention import spans
 from ..kernels.ops import fused_attention
 from ..nn.attention.alibi import Alibi
 from ..nn.attention.attention import Attention, CrossAttention
@@ -185,13 +185,7 @@ class NativeStack:
         plans = [self._placement(numbers, context).plan for numbers in self._same_window]
         if any(plan and not plan.fresh and plan.reads is not None for plan in plans):
             return False  # rows are gathered first
-        # the prefill kernel serves bfloat16 alone, and leaves long keys to torch on some processors
-        layouts = [
-            context.runs,
-            *(plan.runs for plan in plans if plan),
-            *([context.encoder_output.runs] if context.encoder_output else []),
-        ]
-        return all(prefills(words, runs) for runs in layouts)
+        return words.dtype is torch.bfloat16  # what the prefill kernel computes
 
     def run(self, x: Tensor, context: ForwardContext, last: bool = True) -> Tensor:
         """Hidden states (tokens, width) of embeddings (tokens, width).

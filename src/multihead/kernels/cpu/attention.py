@@ -12,8 +12,6 @@ from ..layout import heads_fit, within
 from ..ragged import AttentionMask, SequenceLayout
 from . import native
 
-LONG = 256  # keys from which matrix units are left to torch's kernel, which has them; a guess, not measured
-
 
 def decode(
     q: Tensor,
@@ -66,7 +64,7 @@ def prefill(
     """
     width, value_width = q.shape[2], v.shape[2]
     # channels are multiplied in pairs of bfloat16 numbers
-    if not prefills(q, attention_mask.keys) or width % 2 or value_width % 16 or not _fit(q, k, v, attention_mask):
+    if q.dtype is not torch.bfloat16 or width % 2 or value_width % 16 or not _fit(q, k, v, attention_mask):
         return None
     places = attention_mask.cached("prefill", lambda: (*spans(attention_mask.queries), *spans(attention_mask.keys)))
     # (tokens, heads, value width)
@@ -80,11 +78,6 @@ def prefill(
     )  # fmt: skip
     native.library().mh_prefill_attention(byref(arguments), torch.get_num_threads())
     return out
-
-
-def prefills(x: Tensor, keys: SequenceLayout) -> bool:
-    """Return whether many queries of a sequence are faster here than in torch: in x's precision, over so many keys."""
-    return x.dtype is torch.bfloat16 and not (native.level() == "amx" and keys.longest > LONG)
 
 
 def spans(runs: SequenceLayout, window: int | None = None) -> tuple[Any, Any]:
