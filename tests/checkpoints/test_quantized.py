@@ -264,6 +264,18 @@ def test_compressed_tensors_gives_the_numbers_of_eight_bits(kind, strategy):
     assert torch.equal(found["m.weight"], codes.float() * wide)
 
 
+@pytest.mark.parametrize("zeros", [(1, 2), (2, 1), (1, 1, 2)], ids=str)
+def test_zeros_of_another_shape_than_the_scales_are_refused(zeros):
+    weights = {"num_bits": 4, "symmetric": False, "strategy": "group", "group_size": 32}
+    parts = {"weight_packed": torch.zeros(8, 8, dtype=torch.int32), "weight_shape": torch.tensor([8, 64]),
+             "weight_scale": torch.ones(8, 2)}  # fmt: skip
+    good = {**parts, "weight_zero_point": torch.zeros(1, 2, dtype=torch.int32)}
+    assert opened(tensors_config(weights), good)["m.weight"].shape == (8, 64)
+    kind = torch.int8 if zeros == (1, 2) else torch.int32  # bytes are not packed
+    with pytest.raises(CorruptFile, match="zeros"):
+        _ = opened(tensors_config(weights), {**parts, "weight_zero_point": torch.zeros(zeros, dtype=kind)})["m.weight"]
+
+
 def test_groups_of_a_config_choose_their_modules():
     entries = tensors_config({"num_bits": 8, "strategy": "channel"}, "mixed-precision")
     entries["config_groups"]["narrow"] = {
@@ -282,8 +294,10 @@ def test_groups_of_a_config_choose_their_modules():
 # bitsandbytes
 
 
-@pytest.mark.parametrize("twice", [False, True], ids=["plain", "double"])
-def test_nf4_gives_the_numbers_of_its_layout(twice):
+@pytest.mark.parametrize(
+    ("twice", "storage"), [(False, "uint8"), (True, "uint8"), (False, "bfloat16")], ids=["plain", "double", "in bfloat16"]
+)
+def test_nf4_gives_the_numbers_of_its_layout(twice, storage):
     codes = torch.randint(0, 16, (40 * 50,))
     count, size = 40 * 50, 64
     scales = torch.rand(-(-count // size))
@@ -298,10 +312,14 @@ def test_nf4_gives_the_numbers_of_its_layout(twice):
     parts |= {"quant_map": torch.tensor(VALUES)}
     parts["quant_state.bitsandbytes__nf4"] = torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
     stored = {f"weight.{part}": x for part, x in parts.items()}
-    stored["weight"] = (codes[::2] << 4 | codes[1::2]).to(torch.uint8)[:, None]
+    stored["weight"] = (codes[::2] << 4 | codes[1::2]).to(torch.uint8).view(getattr(torch, storage))[:, None]
     entries = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "quant_method": "bitsandbytes"}
     expected = torch.tensor(VALUES)[codes] * scales.repeat_interleave(size)[:count]
-    assert torch.equal(opened(entries, stored)["m.weight"], expected.view(40, 50))
+    found = opened({**entries, "bnb_4bit_quant_storage": storage}, stored)
+    assert torch.equal(found["m.weight"], expected.view(40, 50))
+    for changed in ({"weight": stored["weight"].float()}, {"weight.quant_map": stored["weight.quant_map"].int()}):
+        with pytest.raises(CorruptFile, match=r"m\.weight"):
+            _ = opened({**entries, "bnb_4bit_quant_storage": storage}, {**stored, **changed})["m.weight"]
 
 
 def test_eight_bits_of_bitsandbytes_are_rows():

@@ -14,6 +14,8 @@ from torch import Tensor
 from .format import StoredFormat, expect
 from .stored_codes import Codes, StoredCodes, plain
 
+STORAGES = ("uint8", "int8", "float16", "bfloat16", "float32")
+
 
 class BitsAndBytes(StoredFormat):
     """4 bits: two codes a byte, the first in the high half, a table of their numbers, a scale for each block.
@@ -35,7 +37,8 @@ class BitsAndBytes(StoredFormat):
     def check(self) -> None:
         self.eight = bool(self.entry("load_in_8bit", False, True, False))
         self.kind = str(self.entry("bnb_4bit_quant_type", "fp4", "nf4", "fp4"))
-        self.entry("bnb_4bit_quant_storage", "uint8")
+        # codes lie in bytes, whatever dtype these have in the file (numbers, so that FSDP can divide them)
+        self.storage = getattr(torch, self.entry("bnb_4bit_quant_storage", "uint8", *STORAGES))
         self.entry("llm_int8_has_fp16_weight", False, False)
 
     def describe(self) -> str:
@@ -57,12 +60,15 @@ class BitsAndBytes(StoredFormat):
         expect(said == self.kind, name, f"it is stored as {said}, and config.json says {self.kind}")
         shape, size = tuple(state["shape"]), int(state["blocksize"])
         count = math.prod(shape)
-        packed = parts["codes"].view(torch.uint8).flatten()
+        dtype = parts["codes"].dtype
+        expect(dtype is self.storage, name, f"its codes are {dtype}, and config.json says {self.storage}")
+        packed = parts["codes"].flatten().view(torch.uint8)
         expect(len(packed) == -(-count // 2), name, f"{len(packed)} bytes for {count} codes of 4 bits")
         scales = block_scales(name, parts, state)
         expect(len(scales) == -(-count // size), name, f"{len(scales)} scales for {count} weights in blocks of {size}")
         table = parts["quant_map"].float()  # (16,)
-        expect(table.shape == (16,), name, f"a table of {tuple(table.shape)} numbers for 4 bits")
+        fits = table.shape == (16,) and parts["quant_map"].is_floating_point()
+        expect(fits, name, f"a table of {tuple(table.shape)} {parts['quant_map'].dtype} numbers for 4 bits")
         expect(size % 2 == 0 and len(shape) > 1, name, f"its blocks of {size} of a weight {shape} are not read")
         stored = F.pad(packed, (0, -len(packed) % (size // 2))).view(-1, size // 2)  # (blocks, bytes of a block)
         return StoredCodes(Codes(stored, size, high_first), scales[:, None], size=size, bits=4, table=table, form=shape)

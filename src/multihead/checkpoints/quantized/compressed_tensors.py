@@ -12,7 +12,7 @@ from torch import Tensor
 from ...errors import UnsupportedConfig, read_errors
 from .format import StoredFormat, expect
 from .fp8 import NARROW, scaled
-from .microscaling import e2m1_codes, scale_numbers
+from .microscaling import POWERS, e2m1_codes, scale_numbers
 from .packing import unpack
 from .stored_codes import Codes, StoredCodes, plain
 
@@ -114,6 +114,8 @@ def packed_floats(name: str, parts: Mapping[str, Tensor], settings: Mapping[str,
     whole, nvidia = parts.get("global_scale"), settings["strategy"] == "tensor_group"
     fits = (whole is not None and whole.numel() == 1) == nvidia and (whole is None or nvidia)
     expect(fits, name, f"one weight_global_scale goes with the strategy tensor_group, not {settings['strategy']}")
+    powers = parts["scale"].dtype in POWERS
+    expect(powers != nvidia, name, f"its scales are {parts['scale'].dtype}, and config.json says {settings['strategy']}")
     scales = scale_numbers(parts["scale"])
     scales = scales if whole is None else scales / whole.float()
     size = int(settings.get("group_size") or (16 if nvidia else 32))
@@ -134,6 +136,8 @@ def packed(name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]) 
         expect(settings.get("symmetric", True) is not False, name, "it has no zeros, and config.json says it has")
         zeros = torch.full_like(parts["scale"], middle, dtype=torch.int16)
     elif zeros.dtype is torch.int32:
+        fits = zeros.ndim == 2 and len(zeros) == -(-rows * bits // 32)
+        expect(fits, name, f"packed zeros {tuple(zeros.shape)} for {rows} rows with {bits} bits")
         zeros = unpack(zeros, bits, 0, rows)  # (rows, groups)
     else:
         zeros = zeros.short() + middle
@@ -153,7 +157,8 @@ def grouped(
     wanted = (1 if settings.get("strategy") in ("tensor", None) else rows, -(-columns // size))
     expect(scales.shape == wanted, name, f"scales {tuple(scales.shape)}, and config.json implies {wanted}")
     if zeros is not None:
-        zeros = zeros.reshape(scales.shape)
+        zeros = zeros.reshape(-1, 1) if zeros.ndim < 2 else zeros
+        expect(zeros.shape == scales.shape, name, f"zeros {tuple(zeros.shape)} for scales {tuple(scales.shape)}")
     index = parts.get("g_idx")
     order = settings.get("actorder") in ("group", "dynamic", True)
     expect(index is not None or not order, name, "it has no weight_g_idx, which its actorder needs")

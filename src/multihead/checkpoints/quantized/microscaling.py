@@ -9,6 +9,8 @@ from .stored_codes import Codes
 
 DOUBLES = (0, 1, 2, 3, 4, 6, 8, 12)  # twice the numbers of E2M1, so that codes are integers
 
+POWERS = (torch.uint8, torch.float8_e8m0fnu)  # dtypes of 8-bit exponents
+
 
 def e2m1(packed: Tensor) -> Tensor:
     """Return twice the numbers of bytes that hold two each, the first in the low half: (..., 2 bytes), int8."""
@@ -29,5 +31,4 @@ def powers(exponents: Tensor) -> Tensor:
 
 def scale_numbers(scales: Tensor) -> Tensor:
     """Return scales in float32, which may be stored as 8-bit exponents."""
-    exponents = scales.dtype in (torch.uint8, torch.float8_e8m0fnu)
-    return powers(scales.view(torch.uint8)) if exponents else scales.float()
+    return powers(scales.view(torch.uint8)) if scales.dtype in POWERS else scales.float()
