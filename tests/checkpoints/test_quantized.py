@@ -295,7 +295,9 @@ def test_groups_of_a_config_choose_their_modules():
 
 
 @pytest.mark.parametrize(
-    ("twice", "storage"), [(False, "uint8"), (True, "uint8"), (False, "bfloat16")], ids=["plain", "double", "in bfloat16"]
+    ("twice", "storage"),
+    [(False, "uint8"), (True, "uint8"), (False, "bfloat16")],
+    ids=["plain", "double", "in bfloat16"],
 )
 def test_nf4_gives_the_numbers_of_its_layout(twice, storage):
     codes = torch.randint(0, 16, (40 * 50,))

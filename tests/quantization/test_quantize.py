@@ -7,13 +7,14 @@ import math
 import re
 from typing import Any
 
+import gguf
 import pytest
 import torch
 import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from multihead import AutoModelForCausalLM, AutoModelForMaskedLM, quantize
+from multihead import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, quantize
 from multihead.checkpoints.folder import open_checkpoint
 from multihead.checkpoints.quantized.format import open_format
 from multihead.checkpoints.quantized.packing import pack, unpack
@@ -29,6 +30,7 @@ from multihead.nn.weights import Linear
 from multihead.quantization.activation_scales import scale_layer
 from multihead.quantization.convert_codes import convert_codes
 from multihead.quantization.error_correction import correct
+from multihead.quantization.importances import importances
 from multihead.quantization.passes import InputStatistics, stepped_passes
 from multihead.quantization.quantize import measure
 
@@ -349,6 +351,64 @@ def test_the_command_prints_and_writes_the_report(checkpoint, tmp_path):
     assert found["comparison"]["tokens"] == 62
     wrong = CliRunner().invoke(cli, [*words[:2], str(tmp_path / "x.gguf"), "--format", "gguf:Q9_9"])
     assert isinstance(wrong.exception, MultiheadError)
+
+
+def test_importances_are_the_mean_squared_inputs_and_weigh_the_error(checkpoint, tmp_path):
+    folder = checkpoint("llama")
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    found = importances(model, tokenizer, [TEXT], samples=1, length=32)
+    assert len(found) == 14
+    assert set(found) >= {"blk.0.attn_q.weight", "blk.1.ffn_down.weight"}
+    theirs, seen = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), {}
+    for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj"):
+        layer = theirs.get_submodule(f"model.layers.1.{name}")
+        layer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].square().mean((0, 1))}))
+    theirs(**tokenizer(TEXT, return_tensors="pt", truncation=True, max_length=32))
+    for name, ours in (
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.o_proj", "attn_output"),
+        ("mlp.down_proj", "ffn_down"),
+    ):
+        torch.testing.assert_close(found[f"blk.1.{ours}.weight"], seen[name], rtol=1e-3, atol=1e-6)
+
+    writer = gguf.GGUFWriter(tmp_path / "imatrix.gguf", "x")
+    writer.add_string("general.type", "imatrix")
+    for name, means in found.items():
+        writer.add_tensor(f"{name}.in_sum2", (means * 3)[None].numpy())
+        writer.add_tensor(f"{name}.counts", torch.full((1, 1), 3.0).numpy())
+    for step in ("write_header_to_file", "write_kv_data_to_file", "write_tensors_to_file", "close"):
+        getattr(writer, step)()
+    again = importances(model, tokenizer, tmp_path / "imatrix.gguf")
+    assert again.keys() == found.keys()
+    assert all(torch.allclose(again[name], found[name]) for name in found)
+
+    (tmp_path / "texts.txt").write_text(TEXT)
+    words = ["quantize", str(folder), "--format", "gguf:Q4_0"]
+    options = {
+        "plain": [], "texts": ["--calibration", str(tmp_path / "texts.txt"), "--samples", "1", "--length", "32"],
+        "matrix": ["--calibration", str(tmp_path / "imatrix.gguf")],
+    }  # fmt: skip
+    errors = {}
+    for name, own in options.items():
+        path = tmp_path / f"{name}.gguf"
+        CliRunner().invoke(cli, [words[0], words[1], str(path), *words[2:], *own], catch_exceptions=False)
+        read = {x.name: torch.from_numpy(gguf.dequantize(x.data, x.tensor_type)) for x in gguf.GGUFReader(path).tensors}
+        change = read["blk.1.ffn_down.weight"] - theirs.get_parameter("model.layers.1.mlp.down_proj.weight")
+        errors[name] = float((change.square() * found["blk.1.ffn_down.weight"]).sum())
+    assert errors["texts"] == pytest.approx(errors["matrix"], rel=0.05)
+    assert errors["texts"] < 0.98 * errors["plain"]
+
+
+def test_importances_that_a_file_cannot_use_are_refused(checkpoint, tmp_path):
+    words = ["quantize", str(checkpoint("llama")), str(tmp_path / "x.gguf"), "--calibration", str(tmp_path / "t.txt")]
+    (tmp_path / "t.txt").write_text(TEXT)
+    assert isinstance(CliRunner().invoke(cli, [*words, "--format", "gguf:Q8_0"]).exception, UnsupportedOption)
+    CliRunner().invoke(cli, [*words[:3], "--format", "gguf:Q8_0"], catch_exceptions=False)
+    with pytest.raises(InvalidInput, match="no importance matrix"):
+        importances(AutoModelForCausalLM.from_pretrained(words[1]), AutoTokenizer.from_pretrained(words[1]), words[2])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..quantization.report import QuantizationReport
 
 LAYERS = 12  # shown in full
+UNWEIGHED = ("F32", "F16", "BF16", "Q8_0")  # types whose codes importances do not change
 
 
 @click.command(name="quantize")
@@ -33,7 +34,7 @@ LAYERS = 12  # shown in full
     help=f"{', '.join(WRITTEN)}: a folder. gguf:TYPE: a file, TYPE being {', '.join(GGUF)}.",
 )  # fmt: skip
 @click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE",
-              help="Texts whose activations decide how weights are rounded.")  # fmt: skip
+              help="Texts whose activations decide how weights are rounded; for GGUF also an imatrix.")  # fmt: skip
 @click.option("--samples", default=128, show_default=True, type=click.IntRange(min=1), help="Windows of these texts.")
 @click.option("--length", default=512, show_default=True, type=click.IntRange(min=8), help="Tokens of a window.")
 @click.option("--evaluate", type=click.Path(path_type=Path), metavar="FILE",
@@ -90,21 +91,29 @@ def command(model: str, target: Path, kind: str, overwrite: bool, as_json: bool,
 def write_gguf(model: str, target: Path, kind: str, options: dict[str, Any]) -> None:
     """Write a GGUF file of a type. Raises UnsupportedOption for another type, or options that the file lacks."""
     from ..modeling.gguf_export import save_gguf
+    from ..quantization.importances import importances
     from .convert import ModelAndTokenizer, load
 
     names = {name.lower(): name for name in (*GGUF, *OTHER_NAMES)}
     if kind.lower() not in names:
         raise UnsupportedOption(f"GGUF type {kind!r} is none of {', '.join(GGUF)}.")
     default = {"samples": 128, "length": 512, "dtype": "auto", "max_shard_size": "5GB", "act_order": False}
-    wrong = [name for name, value in options.items() if value != default.get(name) and value not in (None, ())]
+    calibration, own = options["calibration"], {name: options[name] for name in ("samples", "length")}
+    asked = {k: v for k, v in options.items() if calibration is None or k not in ("calibration", *own)}
+    wrong = [name for name, value in asked.items() if value != default.get(name) and value not in (None, ())]
     if wrong:
         raise UnsupportedOption(f"--{wrong[0].replace('_', '-')} has no meaning for a GGUF file, whose type says all.")
     if target.suffix != ".gguf":
         raise InvalidInput(f"{target} does not end with .gguf, as the name of a GGUF file does.")
+    if calibration is not None and names[kind.lower()] in UNWEIGHED:
+        raise UnsupportedOption(f"--calibration changes nothing in {kind}, which rounds each weight alone.")
     checkpoint = load(model, "auto")
     if not isinstance(checkpoint, ModelAndTokenizer):
         raise UnsupportedOption(f"{model} has modules after its transformer, which a GGUF file would lose.")
-    save_gguf(checkpoint.model, checkpoint.tokenizer, target, names[kind.lower()])
+    found = None
+    if calibration is not None:
+        found = importances(checkpoint.model, checkpoint.tokenizer, calibration, **own)
+    save_gguf(checkpoint.model, checkpoint.tokenizer, target, names[kind.lower()], found)
     screen().print(f"{size(target.stat().st_size):>10}  {target}")
 
 

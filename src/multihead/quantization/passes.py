@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..modeling.base_model import BaseModel
 from ..nn.forward_context import ForwardContext
 
 
@@ -143,3 +144,11 @@ class InputStatistics:
         self._last = None
         for hook in self._hooks:
             hook.remove()
+
+
+def whole_pass(model: BaseModel, window: Sequence[int]) -> Callable[[], object]:
+    """Return a forward pass over a window of tokens, which is source and target of an encoder-decoder."""
+    if hasattr(model.backbone, "encoder"):
+        ids = torch.tensor([list(window)])
+        return lambda: model(input_ids=ids, decoder_input_ids=ids, use_cache=False)
+    return lambda: model.run([list(window)], at=())

@@ -34,7 +34,7 @@ from .activation_scales import scale_layer
 from .comparison import compare
 from .error_correction import correct
 from .layer_tensors import LayerTensors, check_shapes, split_layers
-from .passes import InputStatistics, SteppedPass, stepped_passes
+from .passes import InputStatistics, SteppedPass, stepped_passes, whole_pass
 from .report import MatrixReport, QuantizationReport
 from .texts import Texts, windows
 
@@ -212,7 +212,7 @@ class QuantizingRun:
         count = len(left)
         if texts:
             modules = {path: self.model.get_submodule(path) for path, layer in left.items() if layer.matrices}
-            with stepped_passes([_pass(self.model, window) for window in texts], modules) as passes:
+            with stepped_passes([whole_pass(self.model, window) for window in texts], modules) as passes:
                 for each in passes:
                     each.resume()
                 while (path := next((each.at for each in passes if each.at), None)) is not None:
@@ -292,11 +292,3 @@ def measure(weight: Tensor, rounded: Tensor, sums: Tensor | None) -> tuple[float
         return float(change.square().sum()), float(weight.square().sum())
     # the trace of E S ET
     return tuple(max(0.0, float((x @ sums).mul_(x).sum())) for x in (change, weight))  # type: ignore[return-value]
-
-
-def _pass(model: BaseModel, window: Sequence[int]) -> Callable[[], object]:
-    """Return a forward pass over a window of tokens, which is source and target of an encoder-decoder."""
-    if hasattr(model.backbone, "encoder"):
-        ids = torch.tensor([list(window)])
-        return lambda: model(input_ids=ids, decoder_input_ids=ids, use_cache=False)
-    return lambda: model.run([list(window)], at=())

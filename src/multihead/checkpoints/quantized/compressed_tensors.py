@@ -115,7 +115,9 @@ def packed_floats(name: str, parts: Mapping[str, Tensor], settings: Mapping[str,
     fits = (whole is not None and whole.numel() == 1) == nvidia and (whole is None or nvidia)
     expect(fits, name, f"one weight_global_scale goes with the strategy tensor_group, not {settings['strategy']}")
     powers = parts["scale"].dtype in POWERS
-    expect(powers != nvidia, name, f"its scales are {parts['scale'].dtype}, and config.json says {settings['strategy']}")
+    expect(
+        powers != nvidia, name, f"its scales are {parts['scale'].dtype}, and config.json says {settings['strategy']}"
+    )
     scales = scale_numbers(parts["scale"])
     scales = scales if whole is None else scales / whole.float()
     size = int(settings.get("group_size") or (16 if nvidia else 32))
