@@ -1,4 +1,4 @@
-"""Rows of data files, read one at a time: text, CSV, TSV, JSON, JSON lines, Parquet, and flattened SQuAD JSON."""
+"""Rows of data files, one at a time: text, CSV, TSV, JSON, JSON lines, Parquet, Arrow, and flattened SQuAD JSON."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from .errors import InvalidInput, ModelNotFound, read_errors
 from .errors import describe_error as error_text
 from .files import open_error
 
-ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+ENDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow")
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # first bytes of another encoding
 MAX_FIELD = 1 << 26  # characters of a CSV field
 BATCH_BYTES = 1 << 22  # of an Arrow batch that is converted at once
 MAX_BYTES, MAX_RATIO = 1 << 29, 500  # of an unpacked Parquet file, plus so many times the size of the file
 PARQUET_ROWS = 32  # decoded at once: a small file may have very long rows
+ARROW_MARK = b"ARROW1"  # first bytes of the IPC file format
 NUL = "\ud800"  # stands for a NUL byte, at which the csv module stops before Python 3.11
 NOT_UTF8 = re.compile(f"[\\0{NUL}\udc80-\udcff]")  # NUL, and bytes of another encoding
 CONVERSION_ERRORS = (ValueError, OverflowError)  # of invalid values in Arrow; its own errors are ValueErrors
@@ -47,6 +49,8 @@ def numbered_rows(path: Path) -> Iterator[NumberedRow]:
     check_readable(path)
     if kind == ".parquet":
         return ((None, row) for row in parquet_rows(path))
+    if kind == ".arrow":
+        return ((None, row) for row in arrow_file_rows(path))
     if kind in (".csv", ".tsv"):
         return csv_rows(path, "," if kind == ".csv" else "\t")
     if kind == ".json":
@@ -269,6 +273,53 @@ def parquet_rows(path: Path) -> Iterator[Any]:
             number += len(batch)
 
 
+def arrow_file_rows(path: Path) -> Iterator[Any]:
+    """Yield the rows of a file in Arrow's IPC file or stream format. Raises InvalidInput if it is broken or neither."""
+    number = 0
+    with read_errors(f"{path.name}: as Arrow it", InvalidInput), open_arrow(path) as batches:
+        for batch in batches:
+            yield from arrow_rows(batch, lambda number: f"Row {number} of {path.name}", number)
+            number += len(batch)
+
+
+@contextmanager
+def open_arrow(path: Path) -> Iterator[Any]:
+    """Yield the record batches of an Arrow file, one in memory at a time, as an iterable with a `schema`."""
+    import_arrow(path)
+    import pyarrow.ipc
+
+    with path.open("rb") as file:
+        if file.read(len(ARROW_MARK)) != ARROW_MARK:  # a stream, as `datasets` writes
+            file.seek(0)
+            yield pyarrow.ipc.open_stream(file)
+            return
+    with pyarrow.memory_map(str(path)) as source:
+        found = pyarrow.ipc.open_file(source)
+        yield ArrowBatches(found.schema, (found.get_batch(number) for number in range(found.num_record_batches)))
+
+
+class ArrowBatches(NamedTuple):
+    """Record batches of an Arrow file."""
+
+    schema: Any
+    batches: Iterator[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+
+def read_schema(path: Path) -> Any:
+    """Return the Arrow schema of a Parquet or Arrow file; None for any other. Raises InvalidInput if it is broken."""
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        with read_errors(f"{path.name}: as Parquet it", InvalidInput):
+            return import_parquet(path).read_schema(path)
+    if kind != ".arrow":
+        return None
+    with read_errors(f"{path.name}: as Arrow it", InvalidInput), open_arrow(path) as batches:
+        return batches.schema
+
+
 def arrow_rows(table: Any, where: Callable[[int], str], begin: int = 0) -> Iterator[Any]:
     """Yield the rows of an Arrow table or batch; an error instead of a row with invalid values.
 
@@ -313,10 +364,18 @@ def read_arrow_row(table: Any, place: int, where: str) -> Any:
 
 def import_parquet(path: Path) -> Any:
     """Return pyarrow.parquet. Raises InvalidInput if pyarrow is not installed or too old."""
+    import_arrow(path)
+    import pyarrow.parquet
+
+    return pyarrow.parquet
+
+
+def import_arrow(path: Path) -> Any:
+    """Return pyarrow. Raises InvalidInput if it is not installed or too old."""
     try:
-        import pyarrow.parquet
+        import pyarrow
     except ImportError as error:
         raise InvalidInput(f"{path.name} needs pyarrow: python -m pip install pyarrow.") from error
     if int(pyarrow.__version__.partition(".")[0]) < 15:  # until 14.0.0 a file's types could run code (CVE-2023-47248)
         raise InvalidInput(f"{path.name} needs pyarrow 15 or newer: python -m pip install -U pyarrow.")
-    return pyarrow.parquet
+    return pyarrow

@@ -21,12 +21,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multihead.cli.columns import KeptRow
 from multihead.cli.main import cli
 from multihead.cli.render.table_file import TableOutput, open_output
 from multihead.data_files import read
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.pipelines.answers import Failure
+from multihead.pipelines.batch_inference.columns import KeptRow
 
 TEXTS = ['The "fox", he said', "A dog\nand a line", "=cmd|' /C calc'!A0", "Füchse, 犬 und 🦊"]
 ENDINGS = (".csv", ".tsv", ".parquet")
@@ -295,7 +295,7 @@ def test_suffixes_that_are_not_written_are_refused(tmp_path):
 
 
 def test_parquet_without_pyarrow_is_refused_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidInput, match="pip install pyarrow"):
         open_output(tmp_path / "o.parquet", {}, varied=False, source=None)
     assert os.listdir(tmp_path) == []

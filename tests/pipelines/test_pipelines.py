@@ -99,7 +99,7 @@ def test_a_stream_is_answered_before_it_is_waited_for(labels, monkeypatch):
 
 
 def test_windows_grow_while_a_stream_keeps_nobody_waiting(monkeypatch):
-    def sizes(most, live, slow=()):
+    def sizes(most, live, slow=(), patience=flow.PATIENCE):
         clock = SimpleNamespace(now=0.0)
         monkeypatch.setattr(flow, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
@@ -108,11 +108,13 @@ def test_windows_grow_while_a_stream_keeps_nobody_waiting(monkeypatch):
                 clock.now += 6.0 if number in slow else 0.0
                 yield str(number)
 
-        return [(len(chunk.items), chunk.steady) for chunk in flow.chunk_stream(texts(), most, live)]
+        return [(len(chunk.items), chunk.steady) for chunk in flow.chunk_stream(texts(), most, live, patience)]
 
     assert sizes(100, live=False) == [(100, True), (100, True), (100, True)]
     assert sizes(100, live=True) == [(1, False), (16, False), (100, True), (100, True), (83, False)]
     assert sizes(100, live=True, slow={2})[:4] == [(1, False), (2, False), (2, False), (32, False)]
+    assert sizes(100, live=False, slow={2})[:2] == [(3, False), (3, False)]
+    assert sizes(100, live=False, slow={2}, patience=math.inf) == [(100, True)] * 3, "of inputs in memory"
 
 
 def test_a_row_that_is_no_unicode_is_named_and_the_rest_goes_on(labels, llama):

@@ -82,7 +82,7 @@ def command(path: Path, column: str | None, id_column: str | None, k: int | None
     if console.is_terminal and not as_json:
         draw(console, rows, found)
     else:
-        from .render.output_file import to_json
+        from ..pipelines.batch_inference.json_rows import to_json
 
         print(to_json(entries(rows, found)))
 

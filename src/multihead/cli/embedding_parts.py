@@ -15,9 +15,9 @@ import numpy as np
 from ..config import read_json, write_json
 from ..errors import CorruptFile, InvalidInput, ModelNotFound, read_errors
 from ..files import replace_file
+from ..pipelines.batch_inference.json_rows import to_json
+from ..pipelines.batch_inference.output_lock import OutputLock
 from ..retrieval.embedding import Embedded
-from .output_lock import OutputLock
-from .render.output_file import to_json
 from .text_rows import TextRow, sentence
 
 ADVICE = "Choose another output, or begin again with --overwrite."

@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 from ..errors import InvalidInput
 from ..files import check_target, replace_file
+from ..pipelines.batch_inference.csv_text import csv_writer
+from ..pipelines.batch_inference.json_rows import to_json
 from ..terminal import json_visible
-from .render.csv_text import csv_writer
-from .render.output_file import to_json
 from .text_rows import TextRow
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".txt")

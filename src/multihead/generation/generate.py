@@ -184,12 +184,14 @@ def generate_tokens(
     extras: Extras | None = None,
     streamer: Any = None,
     together: int = MAX_SEQUENCES,
+    numbers: Sequence[int] | None = None,
 ) -> list[Continuation]:
     """Return the new tokens of each prompt, the end token included, without padding, and why each ended.
 
     Args:
         prompts: lists of ids; for an encoder-decoder the targets' beginnings. encoder_output: its source.
         streamer: as in `generate`; one prompt only. together: sequences that run at once, at most.
+        numbers: added to the seed of each prompt. Default: 0, 1, ...
 
     Raises:
         UnsupportedOption, InvalidInput: as `generate`.
@@ -206,6 +208,7 @@ def generate_tokens(
         extras=extras or Extras(),
         streamer=streamer,
         together=together,
+        numbers=numbers,
     )
     return [result for job in jobs for result in job.results]
 
@@ -221,8 +224,13 @@ def run(
     streamer: Any,
     together: int = MAX_SEQUENCES,
     types: Sequence[Sequence[int]] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[GenerationJob]:
-    """Run a job for each prompt in one engine. Raises the first error of a request. `types`: of prompts' tokens."""
+    """Run a job for each prompt in one engine. Raises the first error of a request.
+
+    Args:
+        types: of prompts' tokens. numbers: added to the seed of each prompt.
+    """
     check_run(model, prompts, config, limits, streamer)
     grammar = TextGrammar.from_config(config, extras.tokenizer, model.vocabulary)
     sources = source_tokens(encoder_output, prompts)
@@ -233,6 +241,7 @@ def run(
             prompt, config, most, number=number, encoder_output=own, source=sources[number], extras=extras,
             grammar=grammar, listener=begin_stream(streamer, prompt), device=model.device,
             tied=model.config.tie_word_embeddings, types=None if types is None else types[number],
+            seed_offset=number if numbers is None else numbers[number],
         )  # fmt: skip
         jobs.append(job)
     host = None if extras.assistant is not None else host_of(model)

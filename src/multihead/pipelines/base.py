@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from operator import length_hint
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,10 @@ from ..runtime.turns import turn
 from ..token_batches import batches, budget
 from ..tokenizers.tokenizer import Tokenizer
 from .answers import AnswerStream, Metadata, with_metadata
+from .batch_inference.job import Recipe
+from .batch_inference.run import Batch, BatchOptions, check_recipe, record_of
+from .batch_inference.sources import PART_ROWS, Inputs, Source
+from .catalog import get_task
 from .progress import with_progress
 from .streaming_batcher import ModelInput, Preprocessed, stream_answers
 from .text_checks import NamedText, check_known, check_not_empty
@@ -70,6 +75,8 @@ class Pipeline:
     auto: ClassVar[str] = "AutoModel"
     Options: ClassVar[type[PipelineOptions]] = PipelineOptions
     window: int = WINDOW
+    recipe: Recipe | None = None  # by which another process loads the same pipeline
+    numbers_inputs: bool = False  # model inputs know the number of their item
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str, *, note: str = "", **defaults: Any):
         self.model, self.tokenizer, self.task, self.note = model, tokenizer, name, note
@@ -106,21 +113,70 @@ class Pipeline:
             answer = next(stream_answers(self, iter([inputs]), o, metadata, strict=True, live=False))
             return with_metadata(self.format_single(answer, inputs, o), metadata)
         items, total, streamed = iterate_inputs(inputs)
-        every = stream_answers(self, items, o, metadata, strict=True, live=total is None)
+        every = stream_answers(self, items, o, metadata, strict=True, live=total is None, in_memory=not streamed)
         answers = with_progress(every, total, o.progress, self.task)
         return AnswerStream(answers, metadata) if streamed else with_metadata(self.format_list([*answers], o), metadata)
 
-    def stream(self, inputs: Any, *, strict: bool = True, live: bool | None = None, **options: Any) -> AnswerStream:
+    def stream(
+        self, inputs: Any, *, strict: bool = True, live: bool | None = None, first: int = 0, **options: Any
+    ) -> AnswerStream:
         """Return the answers as a stream; with strict=False a `Failure` for an input that cannot be answered.
 
         Args:
             live: inputs may make the reader wait, so the first are answered a few at a time. Default: True unless the
                 number of inputs is known.
+            first: number of the first input, by which errors name it and a `seed` draws for it.
         """
         o, metadata = self.resolve_options(**options), self.start_metadata()
-        items, total, _ = iterate_inputs(inputs)
+        items, total, streamed = iterate_inputs(inputs)
         live = total is None if live is None else live
-        return AnswerStream(stream_answers(self, items, o, metadata, strict=strict, live=live), metadata)
+        answers = stream_answers(
+            self, items, o, metadata, strict=strict, live=live, in_memory=not streamed, first=first
+        )
+        return AnswerStream(answers, metadata)
+
+    def map(
+        self,
+        source: Source,
+        output: str | os.PathLike[str],
+        *,
+        columns: str | Sequence[str] = (),
+        keep: str | Sequence[str] = (),
+        shared: Mapping[str, str] | None = None,
+        workers: int | None = None,
+        format: str | None = None,
+        part_rows: int = PART_ROWS,
+        overwrite: bool = False,
+        strict: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Answer all rows of some files into a folder of parts. After any stop, the same call goes on.
+
+        Args:
+            source: a file, a pattern such as "data/*.parquet", a folder, or a list of them.
+            columns: the column of texts, or `key=column` for each key of an input; guessed when empty.
+            keep: columns that go into the output, or "all". shared: values of keys that all inputs have.
+            workers, format, part_rows, overwrite, strict: as in `BatchOptions`. options: those of a call.
+
+        Returns:
+            The manifest: number of rows, of rows that failed, and the parts with their rows and hashes.
+
+        Raises:
+            InvalidInput: files that cannot be read, a folder of other answers, a full disk. UnsupportedOption: options
+                that are not possible.
+        """
+        own = BatchOptions(workers=workers, format=format, part_rows=part_rows, overwrite=overwrite, strict=strict)
+        check_recipe(self.recipe, own)
+        name = str(self.model.name_or_path)
+        recipe = self.recipe or Recipe(self.task, name, self.defaults)
+        as_list = [[value] if isinstance(value, str) else list(value) for value in (columns, keep)]
+        inputs = Inputs(self.task, as_list[0], shared or {}, as_list[1])
+        self.resolve_options(**options)
+        batch = Batch(
+            source=source, output=Path(output), inputs=inputs, recipe=recipe, options=own, call=options,
+            varied=get_task(self.task).varied, record=record_of(recipe, inputs, options), pipe=lambda: self,
+        )  # fmt: skip
+        return batch.run()
 
     def start_metadata(self) -> Metadata:
         """Return the metadata of a new call."""

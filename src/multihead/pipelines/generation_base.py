@@ -110,6 +110,7 @@ class GenerationPipeline(Pipeline):
 
     Options: ClassVar[type[PipelineOptions]] = GenerationOptions
     window = 256
+    numbers_inputs = True
     key: ClassVar[str] = "generated"  # prefix of the keys of a record
     says_finish_reason: ClassVar[bool] = False  # records may have a "finish_reason"
 
@@ -293,7 +294,7 @@ class CausalLMPipeline(GenerationPipeline):
         with stop_on_error(o.streamer):
             sequences = generate_tokens(
                 self.model, [list(each.ids) for each in inputs], config, extras=self.extras(o), streamer=o.streamer,
-                together=min(CONCURRENT, o.batch_size or CONCURRENT),
+                together=min(CONCURRENT, o.batch_size or CONCURRENT), numbers=item_numbers(inputs),
             )  # fmt: skip
         return group_sequences(sequences, len(inputs))
 
@@ -359,6 +360,7 @@ class Text2TextPipeline(GenerationPipeline):
                     encoder_output=encoder_output,
                     extras=self.extras(o),
                     streamer=o.streamer,
+                    numbers=item_numbers([inputs[number] for number in numbers]),
                 )
             for number, own in zip(numbers, group_sequences(sequences, len(numbers)), strict=True):
                 outputs[number] = own
@@ -430,6 +432,11 @@ def set_stream_end(streamer: Any, stops: Sequence[str], o: Any) -> None:
             "include_stop_str_in_output=False needs a streamer of text, such as TextStreamer; "
             f"{type(streamer).__name__} gets tokens, which cannot be cut."
         )
+
+
+def item_numbers(inputs: Sequence[ModelInput]) -> list[int]:
+    """Return the number of each model input's item in its stream, so that a seed draws the same in any batch."""
+    return [place if each.number is None else each.number for place, each in enumerate(inputs)]
 
 
 def group_sequences(sequences: Sequence[Continuation], prompts: int) -> list[TokenLists]:

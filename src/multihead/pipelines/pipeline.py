@@ -15,6 +15,7 @@ from ..modeling import auto
 from ..nn.inner_model import inner_model
 from ..runtime.prepare import resolve_precision
 from ..tokenizers.tokenizer import Tokenizer
+from .batch_inference.job import Recipe
 from .catalog import LANGUAGE_PAIR, get_task
 from .defaults import TRANSLATORS, translator_on_hub
 
@@ -59,6 +60,8 @@ def pipeline(
         UnsupportedOption: an unknown task, or an option that comes too late for a loaded model. Otherwise what
             `from_pretrained` raises.
     """
+    given = {"dtype": dtype, "device": device, "precision": precision, "mode": mode, "tokenizer": tokenizer}
+    recipe = make_recipe(task, model, {name: v for name, v in given.items() if v is not None} | options)
     entry = get_task(task).in_mode(mode)
     loading = dict(options.pop("model_kwargs", None) or {})
     older = loading.pop("torch_dtype", None)
@@ -79,9 +82,18 @@ def pipeline(
         check_load_options(model, {"dtype": dtype, "device": device, **download, **options})
         source = model.name_or_path
     pipe: Pipeline = cls(model, choose_tokenizer(tokenizer, model, source, download), task, note=note, **calls)
+    pipe.recipe = recipe
     if not named and hasattr(pipe, "guard_default"):
         pipe.guard_default()
     return pipe
+
+
+def make_recipe(task: str, model: Any, options: Mapping[str, Any]) -> Recipe | None:
+    """Return the arguments of `pipeline` for another process; None if an object in memory is one of them."""
+    names = (model, options.get("tokenizer"))
+    if not all(name is None or isinstance(name, (str, os.PathLike)) for name in names):
+        return None
+    return Recipe(task, None if model is None else os.fspath(model), dict(options))
 
 
 def choose_tokenizer(

@@ -5,10 +5,11 @@ Inputs are read ahead by windows. Within a window they are sorted into batches; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -38,11 +39,13 @@ class ModelInput:
 
     Args:
         ids: token ids. token_types: of each token; None if all are 0. note: data that the pipeline wants back.
+        number: of its item in the stream, where the pipeline asks for it.
     """
 
     ids: Sequence[int]
     token_types: Sequence[int] | None = None
     note: Any = None
+    number: int | None = None
 
 
 Preprocessed = list[ModelInput] | MultiheadError  # model inputs of one item, or its error
@@ -62,6 +65,7 @@ class BatchPipeline(Protocol):
     """The steps of a pipeline that `stream_answers` calls. `options` are those of the call."""
 
     window: int  # items of a window at most
+    numbers_inputs: bool  # model inputs know the number of their item
 
     @property
     def model(self) -> nn.Module: ...
@@ -93,7 +97,15 @@ class Window:
 
 
 def stream_answers(
-    pipe: BatchPipeline, items: Iterator[Any], options: Any, metadata: Metadata, *, strict: bool, live: bool
+    pipe: BatchPipeline,
+    items: Iterator[Any],
+    options: Any,
+    metadata: Metadata,
+    *,
+    strict: bool,
+    live: bool,
+    in_memory: bool = False,
+    first: int = 0,
 ) -> Iterator[Any]:
     """Yield the answer to each item, in order; with strict=False a `Failure` for one that cannot be answered.
 
@@ -101,13 +113,14 @@ def stream_answers(
     without waiting; until then a window is answered before the next item is asked for.
 
     Args:
-        live: items may make the reader wait, so the first windows are small.
+        live: items may make the reader wait, so the first windows are small. in_memory: items never make it wait, so
+            no clock has a part in how they are cut. first: number of the first item.
 
     Raises:
         Errors of the source of items, after the answers to the items before.
     """
-    chunks = chunk_stream(items, pipe.window, live)
-    first, chunk = 0, next(chunks, END)
+    chunks = chunk_stream(items, pipe.window, live, math.inf if in_memory else PATIENCE)
+    chunk = next(chunks, END)
     with ThreadPoolExecutor(1, thread_name_prefix="multihead-tokenize") as worker:
         window = prepare_window(pipe, first, chunk.items, options)
         while window.items:
@@ -152,8 +165,8 @@ class StreamChunk:
 END = StreamChunk()
 
 
-def chunk_stream(items: Iterator[Any], most: int, live: bool) -> Iterator[StreamChunk]:
-    """Cut a stream after `most` items, `CHARACTERS` characters of text or `PATIENCE` seconds of waiting.
+def chunk_stream(items: Iterator[Any], most: int, live: bool, patience: float = PATIENCE) -> Iterator[StreamChunk]:
+    """Cut a stream after `most` items, `CHARACTERS` characters of text or `patience` seconds of waiting.
 
     The first window of a live stream has one item. After a window without waiting, the next one has `GROWTH` times as
     many items; after a wait, as many as came.
@@ -167,7 +180,7 @@ def chunk_stream(items: Iterator[Any], most: int, live: bool) -> Iterator[Stream
             for item in islice(items, size):
                 window.append(item)
                 total += count_characters(item)
-                late = time.perf_counter() - start > PATIENCE
+                late = time.perf_counter() - start > patience
                 if late or total >= CHARACTERS:
                     break
         except Exception as raised:  # of the source: items before it are answered first
@@ -211,7 +224,7 @@ def check_unicode(item: Any) -> None:
 
 def prepare_window(pipe: BatchPipeline, first: int, items: Sequence[Any], options: Any) -> Window:
     """Validate and preprocess a window whose first item has the number `first`."""
-    window = Window()
+    window, numbered = Window(), pipe.numbers_inputs
     for number, item in enumerate(items, first):
         try:
             if isinstance(item, MultiheadError):  # a row that could not be read
@@ -231,7 +244,7 @@ def prepare_window(pipe: BatchPipeline, first: int, items: Sequence[Any], option
             if isinstance(known, MultiheadError):
                 raise known
             window.notices[index] = pipe.check_unknown(window.items[index], known, options)
-            window.inputs[index] = known
+            window.inputs[index] = [replace(each, number=first + index) for each in known] if numbered else known
         except MultiheadError as error:
             window.inputs[index] = make_failure(first + index, error)
     return window

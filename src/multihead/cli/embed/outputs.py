@@ -12,11 +12,11 @@ import numpy as np
 from ...data_files import import_parquet
 from ...errors import InvalidInput
 from ...files import check_target, replace_file
+from ...pipelines.batch_inference.flat_rows import to_cell
+from ...pipelines.batch_inference.json_rows import to_json
 from ...sentences.quantization import quantize_embeddings
 from ...terminal import json_visible
 from ..embedding_parts import ADVICE, Part, Parts
-from ..render.flat_rows import to_cell
-from ..render.output_file import to_json
 
 RANGED = ("int8", "uint8")
 

@@ -187,7 +187,7 @@ class Search:
 
     def answer(self, row: TextRow) -> None:
         """Print the results of a query."""
-        from ..render.output_file import to_json
+        from ...pipelines.batch_inference.json_rows import to_json
         from .results import best_sentences, draw_results, result_entry
 
         hits = self.index.search(row.text, **self.options)

@@ -131,7 +131,7 @@ class GenerationJob:
         grammar: constrains the text. logprobs: log-probabilities that are told with tokens.
         listener: hears of the prompt and of every new token of all continuations.
         prefixes: caches of earlier texts, for a prompt that begins as they do.
-        types: of the prompt's tokens.
+        types: of the prompt's tokens. seed_offset: added to the seed. Default: `number`.
         tied: whether the head uses the token embeddings.
     """
 
@@ -152,6 +152,7 @@ class GenerationJob:
         device: torch.device | None = None,
         tied: bool = False,
         types: Sequence[int] | None = None,
+        seed_offset: int | None = None,
     ) -> None:
         self.types = types
         self.prompt, self.config, self.limit, self.number = list(prompt), config, limit, number
@@ -189,7 +190,7 @@ class GenerationJob:
         self.device = device or torch.device("cpu")
         if config.seed is not None:
             self.generator = torch.Generator().manual_seed(
-                config.seed + number
+                config.seed + (number if seed_offset is None else seed_offset)
             )  # a CPU generator: the same numbers on any device
         self.tied = tied
         self.records_steps = bool(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import InvalidInput
+from ...errors import InvalidInput
 
 
 class OutputLock:

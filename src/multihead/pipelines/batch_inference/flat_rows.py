@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import InvalidInput
-from ..columns import ROW_KEYS
-from .output_file import to_json
+from .columns import ROW_KEYS
+from .json_rows import to_json
 
 RANKED = {"labels": "label", "scores": "score"}  # lists of equal length in one answer -> columns label_1, score_1, ...
 SCALARS = (str, int, float, bool, type(None))
@@ -18,6 +18,9 @@ EXACT = 1 << 53  # up to which float64 holds every whole number
 
 class LongInt(int):
     """Whole number that 64 bits hold and float64 does not."""
+
+
+CELL_TYPES: dict[str, type] = {one.__name__: one for one in (str, int, float, bool, LongInt)}
 
 
 @dataclass
@@ -57,6 +60,34 @@ class Columns:
         for name, value in self.cells(row).items():
             if value is not None:
                 self.types.setdefault(name, set()).add(cell_type(value))
+
+    def merge(self, other: Columns) -> None:
+        """Take the columns of other rows into account, measured with the same width."""
+        self.kept |= other.kept
+        for name, (place, _) in other.answers.items():
+            self.answers.setdefault(name, (place, len(self.answers)))
+        for name, types in other.types.items():
+            self.types.setdefault(name, set()).update(types)
+        self.has_input |= other.has_input
+        self.width = max(self.width, other.width)
+
+    def state(self) -> dict[str, Any]:
+        """Return the columns as values of JSON."""
+        return {
+            "varied": self.varied, "kept": list(self.kept),
+            "answers": [[name, *place] for name, place in self.answers.items()],
+            "types": {name: sorted(one.__name__ for one in types) for name, types in self.types.items()},
+            "has_input": self.has_input, "width": self.width,
+        }  # fmt: skip
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Columns:
+        """Return the columns of a `state`."""
+        return cls(
+            state["varied"], dict.fromkeys(state["kept"]), {name: (a, b) for name, a, b in state["answers"]},
+            {name: {CELL_TYPES[one] for one in types} for name, types in state["types"].items()},
+            state["has_input"], state["width"],
+        )  # fmt: skip
 
     def check(self) -> None:
         """Raise InvalidInput for a kept column that has the name of a column of answers."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidInput, nearest
-from ..pipelines.catalog import TASKS
+from ...errors import InvalidInput, nearest
+from ..catalog import TASKS
 
 KEEP_ALL = "all"
 ROW_KEYS = ("row", "input", "output", "error", "notices")  # of a row of the output
