@@ -106,6 +106,7 @@ class Config(PushToHub):
     """
 
     model_type: ClassVar[str] = ""
+    _attn_implementation: ClassVar[str] = "sdpa"  # of the model that was made of it; `set_attention` notes another
     inert: ClassVar[tuple[str, ...]] = ()  # this family's own entries that change no number
     aliases: ClassVar[Mapping[str, str]] = {}  # names that users know -> this family's own field
     sub_configs: ClassVar[Mapping[str, Any]] = {}  # a config describes one model here, of text

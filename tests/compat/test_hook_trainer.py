@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import multihead
 from multihead.compat.hook_trainer.hooks import UNCALLED
 from multihead.errors import InvalidInput, UnsupportedOption
+from tests.compat import tiny_models
 
 ROWS = [{"input_ids": [1, 2, 3 + n % 4], "attention_mask": [1, 1, 1], "labels": n % 2} for n in range(8)]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -213,3 +214,36 @@ def test_the_packed_loop_refuses_settings_of_a_dataclass_that_it_does_not_comput
     args = arguments(output_dir="x", neftune_noise_alpha=5.0)
     with pytest.raises(UnsupportedOption, match="neftune_noise_alpha"):
         multihead.Trainer(model=nn.Linear(1, 1), args=args, train_dataset=ROWS)
+
+
+def test_parts_that_libraries_ask_a_model_for():
+    """The calls of trl's trainers and of langchain: the model without its head, gradients of states, pipelines."""
+    config = {"vocab_size": 9, "num_key_value_heads": 2, **SIZES}
+    torch.manual_seed(0)
+    model = multihead.LlamaForCausalLM(multihead.LlamaConfig(**config)).eval()
+    ids = torch.tensor([[1, 2, 3]])
+    states = model.base_model(ids, use_cache=False).last_hidden_state
+    head = model.get_output_embeddings()
+    torch.testing.assert_close(states @ head.weight.T, model(ids).logits)
+    assert head.bias is None
+    assert multihead.BertModel(multihead.BertConfig(vocab_size=9, **SIZES)).base_model.config.vocab_size == 9
+    model.requires_grad_(False)
+    assert not model(ids).logits.requires_grad
+    model.enable_input_require_grads()
+    model.enable_input_require_grads()
+    assert model(ids).logits.requires_grad
+    model.disable_input_require_grads()
+    assert not model(ids).logits.requires_grad
+    assert model.config._attn_implementation == "sdpa"
+    model.set_attn_implementation("eager")
+    assert model.config._attn_implementation == "eager"
+    assert "_attn_implementation" not in model.config.to_dict()
+
+
+def test_inputs_of_a_pipeline_by_name(tmp_path):
+    tiny_models.main(tmp_path)
+    pipe = multihead.pipeline("text-generation", model=tmp_path / "llama")
+    options = {"max_new_tokens": 3, "do_sample": False}
+    assert pipe(text_inputs="the film", **options) == pipe("the film", **options)
+    with pytest.raises(InvalidInput, match="without inputs"):
+        pipe(**options)

@@ -37,6 +37,10 @@ def http_user_agent(user_agent: Mapping[str, Any] | str | None = None) -> str:
     return f"{own}; {user_agent}" if user_agent else own
 
 
+class GenericForSequenceClassification:
+    """Base of classes in the reference; none here derives from it, so that its attributes change nothing."""
+
+
 class GradientCheckpointingLayer(nn.Module):
     """Base of layers whose activations are computed again in the backward pass; the layers here are none of it."""
 

@@ -158,6 +158,8 @@ INNER: Mapping[str, str] = {
         is_torch_device is_torch_dtype""",
     ),
     "ACT2FN": ".compat.tensors",
+    "_BaseAutoModelClass": ".modeling.auto:_AutoModel",
+    "AcceleratorConfig": ".compat.training_arguments",
     **rows(
         ".compat.documents",
         """add_start_docstrings_to_model_forward add_code_sample_docstrings replace_return_docstrings auto_docstring""",
@@ -171,6 +173,7 @@ INNER: Mapping[str, str] = {
     **rows(
         ".compat.library_names",
         """http_user_agent GradientCheckpointingLayer PeftAdapterMixin is_torchdynamo_compiling
+        GenericForSequenceClassification
         is_flash_attention_requested lazy_import_flash_attention get_class_from_dynamic_module load_image
         get_relative_import_files cached_file get_checkpoint_shard_files find_adapter_config_file
         _get_template_variables make_markdown_table

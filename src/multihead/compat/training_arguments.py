@@ -69,6 +69,9 @@ class TrainingArguments(packed.TrainingArguments):
     ]
 
     accelerator_config: Any
+    deepspeed_plugin: ClassVar[None] = None
+    hf_deepspeed_config: ClassVar[None] = None
+    fsdp_plugin_args: ClassVar[None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Give a program's own dataclass the settings that inner hooks read, as fields."""

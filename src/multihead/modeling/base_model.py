@@ -156,6 +156,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         if name not in BACKENDS:
             raise UnsupportedOption(f"attn_implementation {name!r} is none of {', '.join(BACKENDS)}.")
         self.attend = BACKENDS[name]
+        vars(self.config)["_attn_implementation"] = name
 
     set_attn_implementation = set_attention
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
+from ..checkpoints.key_map import KeyMap
 from ..errors import InvalidInput, UnknownPart, UnsupportedOption
 from ..heads.heads import LanguageModel
 from ..nn.stack import set_gradient_checkpointing
@@ -23,6 +24,7 @@ class ModelMethodsMixin(ProgramMethods):
 
     backbone: Any
     config: Config
+    body_keys: KeyMap
     head_suffix: ClassVar[str]
     prepared: str | None
     not_in_checkpoint: ClassVar[bool] = False
@@ -53,7 +55,10 @@ class ModelMethodsMixin(ProgramMethods):
 
     @property
     def base_model(self) -> nn.Module:
-        return self.backbone
+        """The model without its head, which takes the same inputs: `model.bert`; the model itself if it has no head."""
+        names = self._reference_names()
+        prefix: str = self.body_keys.prefix.partition(".")[0]
+        return names.find_part(self, prefix) if names is not None and prefix in names.top_names(self) else self
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return the number of parameters; shared ones count once.
@@ -94,6 +99,17 @@ class ModelMethodsMixin(ProgramMethods):
 
     def get_input_embeddings(self) -> nn.Module:
         return self.word_tables()[0]
+
+    def enable_input_require_grads(self) -> None:
+        """Let the states after the embeddings have gradients, also where all weights below an adapter are frozen."""
+        if "_input_gradients" not in vars(self):
+            hook = self.get_input_embeddings().register_forward_hook(lambda _, __, states: states.requires_grad_())
+            vars(self)["_input_gradients"] = hook
+
+    def disable_input_require_grads(self) -> None:
+        """Undo `enable_input_require_grads`."""
+        if hook := vars(self).pop("_input_gradients", None):
+            hook.remove()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the input embedding table, in both encoder and decoder and in tied output embeddings.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from operator import length_hint
@@ -74,6 +74,7 @@ class Pipeline:
 
     auto: ClassVar[str] = "AutoModel"
     Options: ClassVar[type[PipelineOptions]] = PipelineOptions
+    input_name: ClassVar[str] = "inputs"  # other name of the argument `inputs`
     window: int = WINDOW
     recipe: Recipe | None = None  # by which another process loads the same pipeline
     numbers_inputs: bool = False  # model inputs know the number of their item
@@ -101,13 +102,17 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"<{self.task} with {type(self.model).__name__} from {self.model.name_or_path}, {self.precision}>"
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
-        """Answer one input or several. `options` are those of the class's `Options`.
+    def __call__(self, inputs: Any = MISSING, **options: Any) -> Any:
+        """Answer one input or several, which may be given as `input_name`. `options`: those of the class's `Options`.
 
         Raises:
             InvalidInput: the first input that is not valid. TextTooLong: an input longer than the model reads.
             UnsupportedOption: an unknown option.
         """
+        if inputs is MISSING:
+            if self.input_name not in options:
+                raise InvalidInput(f"{self.task} was called without inputs.")
+            inputs = options.pop(self.input_name)
         o, metadata = self.resolve_options(**options), self.start_metadata()
         if self.is_single(inputs, o):
             answer = next(stream_answers(self, iter([inputs]), o, metadata, strict=True, live=False))

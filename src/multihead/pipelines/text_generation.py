@@ -53,6 +53,7 @@ class TextGeneration(CausalLMPipeline):
 
     says_finish_reason = True
     Options: ClassVar[type[PipelineOptions]] = TextGenerationOptions
+    input_name = "text_inputs"
 
     def usual_prefix(self, model: Any) -> str:
         return model.architecture.prefix

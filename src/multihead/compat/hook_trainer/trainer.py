@@ -118,6 +118,13 @@ class HookTrainer(LoopHooks, Trainer):  # type: ignore[misc] # hooks take fewer 
         if self.args.push_to_hub:
             self.init_hf_repo()
 
+    @staticmethod
+    def _one() -> int:
+        """Return the number of parts of a tensor, of a context and of a sequence: one, in one process."""
+        return 1
+
+    get_tp_size = get_cp_size = get_sp_size = _one
+
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator. Raises UnsupportedOption where accelerate is not installed."""
         accelerate = optional("accelerate", "accelerate", "A Trainer whose inner hooks are overridden")
