@@ -443,8 +443,8 @@ def test_tensors_that_contradict_the_config_are_refused(entries, parts):
 
 
 def test_another_format_is_refused_by_name(tmp_path):
-    write(tmp_path, transformers.LlamaConfig(**SIZES), lambda name, x: {name: x}, {"quant_method": "aqlm"})
-    with pytest.raises(MultiheadError, match="aqlm"):
+    write(tmp_path, transformers.LlamaConfig(**SIZES), lambda name, x: {name: x}, {"quant_method": "vptq"})
+    with pytest.raises(MultiheadError, match="vptq"):
         AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
@@ -452,6 +452,6 @@ def test_entries_of_a_config_are_found_inside_a_multimodal_one():
     inner = {"model_type": "a", "quantization_config": {"quant_method": "fp8"}}
     assert quantization_entries({"text_config": inner}) == {"quant_method": "fp8"}
     assert without_quantization({"x": 1, "text_config": inner}) == {"x": 1, "text_config": {"model_type": "a"}}
-    other = {"quantization_config": {"quant_method": "aqlm"}}
+    other = {"quantization_config": {"quant_method": "vptq"}}
     assert without_quantization(other) == other
     assert quantization_entries({"quantization_config": {"load_in_8bit": True}})["quant_method"] in FORMATS

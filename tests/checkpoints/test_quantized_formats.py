@@ -181,6 +181,23 @@ def torchao(kind: str) -> Case:
     return entries, parts, (codes.float() - spread(zeros, group)) * spread(scales, group)
 
 
+def aqlm(count: int, bits: int, outputs: int, inputs: int) -> Case:
+    shape = ROWS // outputs, COLUMNS // inputs, count
+    places = torch.randint(0, 2**bits, shape)
+    books = torch.randn(count, 2**bits, outputs, inputs).half()
+    scales = torch.rand(shape[0], 1, 1, 1).half()
+    found = torch.zeros(ROWS, COLUMNS)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            block = sum((books[k, places[i, j, k]].float() for k in range(count)), torch.zeros(outputs, inputs))
+            found[i * outputs :, j * inputs :][:outputs, :inputs] = block * scales[i].float().view(())
+    signed = torch.where(places < 2 ** (bits - 1), places, places - 2**bits)
+    entries = {"quant_method": "aqlm", "num_codebooks": count, "nbits_per_codebook": bits, "out_group_size": outputs,
+               "in_group_size": inputs, "linear_weights_not_to_quantize": ["lm_head.weight"]}  # fmt: skip
+    parts = {"codes": signed.to(torch.int8 if bits <= 8 else torch.int16), "codebooks": books, "scales": scales}
+    return entries, parts, found
+
+
 def quark(kind: str) -> Case:
     settings: dict[str, Any] = {"dtype": kind, "qscheme": "per_channel"}
     entries = {"quant_method": "quark", "global_quant_config": {"weight": settings}, "exclude": ["lm_head"]}
@@ -207,6 +224,9 @@ CASES: dict[str, tuple[Callable[[], Case], str | None]] = {  # and the format of
     "modelopt mxfp8": (modelopt_mxfp8, None),
     "modelopt fp8": (modelopt_fp8, None),
     "fbgemm_fp8": (fbgemm, None),
+    "aqlm": (lambda: aqlm(1, 16, 1, 8), None),
+    "aqlm two codebooks": (lambda: aqlm(2, 8, 1, 8), None),
+    "aqlm groups of outputs": (lambda: aqlm(3, 6, 2, 4), None),
     "awq gemv": (awq_gemv, "int4"),
     "auto-round gptq": (lambda: auto_round("auto_round:auto_gptq", 4), "int4"),
     "auto-round own bits": (lambda: auto_round("auto_round:auto_gptq", 8), None),

@@ -11,6 +11,7 @@ from typing import Any
 from ...extensions import Registry
 
 OWN: Mapping[str, str | type] = {  # quant_method -> module and class
+    "aqlm": "aqlm.Aqlm",
     "auto-round": "auto_round.AutoRound",
     "awq": "awq.Awq",
     "bitnet": "bitnet.BitNet",
