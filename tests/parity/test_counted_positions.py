@@ -7,7 +7,7 @@ import torch
 
 import multihead
 
-from .case import reference
+from .case import batch, reference
 from .cases import CASES
 
 ROWS = {case.name: case for case in CASES}
@@ -53,12 +53,35 @@ def test_both_sides_of_m2m_count_so(tmp_path):
     torch.testing.assert_close(torch.cat(parts, 1), torch.cat(again, 1), rtol=1e-4, atol=1e-4)
 
 
+ROWED = ("roberta", "roberta-prelayernorm", "xlm-roberta-xl", "mpnet", "esm-1b", "luke", "lilt", "markuplm", "ibert",
+         "yoso", "nystromformer")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWED)
+def test_positions_that_are_given_are_rows_of_the_table_as_the_reference_takes_them(name, tmp_path):
+    case = ROWS[name]
+    theirs = reference(case, "Model")
+    theirs.save_pretrained(tmp_path)
+    mine = getattr(multihead, f"{case.family}Model").from_pretrained(tmp_path)
+    inputs = {k: v for k, v in batch(case, "Model", lengths=(9,)).items() if k != "attention_mask"}
+    for first in (0, 4):
+        given = torch.arange(first, first + 9)[None]
+        with torch.no_grad():
+            torch.testing.assert_close(
+                mine(**inputs, position_ids=given)[0], theirs(**inputs, position_ids=given)[0], rtol=1e-4, atol=1e-4
+            )
+
+
 def test_positions_that_are_given_are_not_counted(tmp_path):
     reference(ROWS["roberta"], "ForMaskedLM").save_pretrained(tmp_path)
     ours = multihead.AutoModelForMaskedLM.from_pretrained(tmp_path)
     ids = torch.tensor([[5, 1, 6, 7]])
     with torch.no_grad():
-        given, counted = ours(ids, position_ids=torch.arange(4)[None]).logits, ours(ids).logits
-        as_counted = ours(ids, position_ids=torch.tensor([[0, -1, 1, 2]])).logits
+        given, counted = ours(ids, position_ids=torch.arange(2, 6)[None]).logits, ours(ids).logits
+        as_counted = ours(ids, position_ids=torch.tensor([[2, 1, 3, 4]])).logits
     torch.testing.assert_close(as_counted, counted)
     assert (given - counted).abs().max() > 1e-2
+    with pytest.raises(multihead.errors.TextTooLong):
+        ours(ids, position_ids=torch.full((1, 4), ours.config.max_position_embeddings))
+    with pytest.raises(multihead.errors.InvalidInput, match="below the first"):
+        ours(ids, position_ids=torch.full((1, 4), -1))

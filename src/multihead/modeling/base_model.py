@@ -196,8 +196,9 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
         Args:
             input_ids: (batch, length); for multiple choice (batch, choices, length), like every other input.
             attention_mask: (batch, length), 0 at padding. position_ids: (batch, length), counted from each text's
-                first real token unless given. In a causal decoder without a mask and a cache, another sequence begins
-                where a position does not follow the one before it (`DataCollatorWithFlattening`).
+                first real token unless given; those given to RoBERTa and its relatives are rows of its table, as in the
+                reference. In a causal decoder without a mask and a cache, another sequence begins where a position
+                does not follow the one before it (`DataCollatorWithFlattening`).
             past_key_values: what an earlier pass returned; the inputs continue its texts. Or a `DynamicCache()`.
             use_cache, output_attentions, output_hidden_states, return_dict: None for what the config says.
             logits_to_keep: computes scores for this many last positions only, 0 for all; or for these positions (n,).

@@ -15,7 +15,7 @@ from ..checkpoints.key_map import KeyMap
 from ..config import Size
 from ..errors import InvalidInput, UnsupportedConfig
 from ..nn.attention.layout import LayoutAttention, Streams, StreamStack
-from ..nn.embeddings import Embeddings, LearnedPositions, check_ids, count_positions
+from ..nn.embeddings import Embeddings, LearnedPositions, check_ids, places_in
 from ..nn.feedforward import FeedForward
 from ..nn.forward_context import ForwardContext
 from ..nn.layer import Layer, Residual
@@ -99,8 +99,7 @@ class LayoutStreamEmbeddings(Embeddings):
 
     def forward(self, words: Tensor, context: ForwardContext) -> Tensor:
         text = super().forward(words, context)
-        padding = self.layout_order.padding
-        numbers = context.positions if padding is None else count_positions(context, padding)
+        numbers = places_in(self.layout_order, context)
         layout = self.narrow(torch.cat(self.places(boxes_of(context)), -1)) + self.layout_order(numbers)
         return torch.cat([text, self.dropout(self.layout_norm(layout))], -1)
 

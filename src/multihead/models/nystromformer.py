@@ -58,7 +58,7 @@ def build(config: NystromformerConfig) -> Stack:
 
     embed = Embeddings(
         Embedding(config.vocab_size, width),
-        position=LearnedPositions(config.max_position_embeddings + 2, width, offset=2),
+        position=LearnedPositions(config.max_position_embeddings + 2, width, offset=2, by_row=True),
         segment=Embedding(config.type_vocab_size, width),
         norm=LayerNorm(width, config.layer_norm_eps),
         dropout=config.hidden_dropout_prob,

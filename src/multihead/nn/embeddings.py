@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,15 @@ class LearnedPositions(nn.Module):
     Args:
         offset: rows before the first position's (RoBERTa and OPT have 2).
         padding: an id that takes no position of a text; the row before the first one's is its own (RoBERTa).
+        by_row: `position_ids` of a caller name rows of the table, as in all families with a `padding`.
     """
 
-    def __init__(self, count: int, width: int, *, offset: int = 0, padding: int | None = None) -> None:
+    def __init__(
+        self, count: int, width: int, *, offset: int = 0, padding: int | None = None, by_row: bool = False
+    ) -> None:
         super().__init__()
         self.table, self.offset, self.padding = Embedding(count, width), offset, padding
+        self.by_row = by_row or padding is not None
 
     @property
     def count(self) -> int:
@@ -44,8 +49,8 @@ class LearnedPositions(nn.Module):
                 f"A text reaches position {high}, and this model has learned {self.count}, "
                 "from 0. Truncate it (truncation=True) or split it into windows (stride=...)."
             )
-        if low < (0 if self.padding is None else -1):
-            raise InvalidInput(f"Position {low} is below the first, 0.")
+        if low < (-self.offset if self.by_row else 0):
+            raise InvalidInput(f"Position {low} is below the first, {-self.offset if self.by_row else 0}.")
         return self.table(rows)
 
 
@@ -171,10 +176,21 @@ class Embeddings(nn.Module):
         elif self.worded and context.segments is not None:
             x = x + self.widen(self.look_up(context.segments))
         if self.position is not None:
-            padding = getattr(self.position, "padding", None)
-            places = context.positions if padding is None else count_positions(context, padding)  # (tokens,)
-            x = x + self.position(places).to(x.dtype)  # some positions are float32 in every model
+            x = x + self.position(places_in(self.position, context)).to(
+                x.dtype
+            )  # some positions are float32 in every model
         return self.project(self.dropout(self.norm(x)))  # (tokens, width)
+
+
+def places_in(position: nn.Module, context: ForwardContext) -> Tensor:
+    """Return each token's position for a module of positions, (tokens,).
+
+    Rows that a caller gave are brought to positions, of which those before the first are below 0.
+    """
+    if context.custom_positions and getattr(position, "by_row", False):
+        return context.positions - int(position.offset)  # type: ignore[arg-type]
+    padding: Any = getattr(position, "padding", None)
+    return context.positions if padding is None else count_positions(context, padding)
 
 
 def count_positions(context: ForwardContext, padding: int) -> Tensor:

@@ -92,7 +92,7 @@ CLASSES: dict[type[nn.Module], Attributes] = {
     BucketedBias: Attributes("buckets causal reach table"),
     Tensor2TensorPositions: Attributes("frequencies offset padding width"),
     SinusoidalPositions: Attributes("frequencies width"),
-    LearnedPositions: Attributes("offset table", {"padding": None}),
+    LearnedPositions: Attributes("offset table", {"padding": None, "by_row": False}),
     Embeddings: Attributes(
         "dropout norm position rounded scale token", {"project": nn.Identity, "segment": None, "widen": nn.Identity},
         dict.fromkeys(("_typed", "rescales", "worded"), CALLER),
