@@ -173,6 +173,10 @@ class Config(PushToHub):
             raise UnsupportedConfig(
                 f"The checkpoint's weights are quantized by {name!r}, which is not read here; load one that is not."
             )
+        if self.extra.get("per_layer_config"):
+            raise UnsupportedConfig(
+                f"per_layer_config changes entries of single layers, which {type(self).__name__} does not compute."
+            )
         self.check()
         if not is_open(type(self)):
             self.freeze()

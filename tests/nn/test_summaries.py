@@ -68,3 +68,12 @@ def test_forks_grow_apart(model, ids):
 def test_vectors_without_ids_are_refused(model):
     with pytest.raises(multihead.errors.InvalidInput, match="chosen by token ids"):
         model(inputs_embeds=torch.zeros(1, 3, 24))
+
+
+@torch.no_grad()
+def test_positions_that_windows_are_not_counted_by_are_refused(model, ids):
+    both = torch.cat([torch.arange(30), torch.arange(20)])[None]
+    got = model(input_ids=ids[:, :50], position_ids=both, use_cache=False).logits  # two texts in a row
+    torch.testing.assert_close(got[:, 30:], model(input_ids=ids[:, 30:50]).logits, rtol=0, atol=1e-4)
+    with pytest.raises(multihead.errors.InvalidInput, match="count its tokens from 0"):
+        model(input_ids=ids[:, :9], position_ids=torch.arange(4, 13)[None])

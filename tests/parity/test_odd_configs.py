@@ -362,6 +362,9 @@ REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("indexer", {"model_type": "mistral_large4_text", "num_hidden_layers": 1, "indexer_types": ["shared"]}),
     ("rope_parameters", {"model_type": "neomme", "rope_parameters": {"rope_theta": 7.0}}),
     ("layer_types", {"model_type": "neomme", "layer_types": ["full_attention"]}),
+    *[("per_layer_config", {"model_type": "neomme", "num_hidden_layers": 2, "per_layer_config": given})
+      for given in (None, {}, {"00": {"sliding_window": None}}, {"1": {"sliding_window": 4}})],
+    ("per_layer_config", {"model_type": "llama", "per_layer_config": {"0": {"rms_norm_eps": 0.1}}}),
     ("must see all", {"model_type": "neomme", "layer_types": ["sliding_attention"] * 17}),
     ("num_experts_per_tok", {"model_type": "zaya", "num_experts_per_tok": 2}),
     ("sliding_window", {"model_type": "zaya", "layer_types": ["hybrid_sliding"] * 40}),
@@ -385,6 +388,28 @@ REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
 def test_what_cannot_be_computed_is_refused_by_name(name: str, entries: dict[str, Any]):
     with pytest.raises(multihead.errors.UnsupportedConfig, match=name):
         parse_config(entries)
+
+
+def test_layers_of_a_file_are_numbered_with_zeros_before():
+    """As the reference writes them where a model has ten layers or more."""
+    own = {"09": {"num_attention_heads": 96}, "10": {"num_attention_heads": 32}}
+    step = multihead.Step3p5Config.read({"num_hidden_layers": 11, "per_layer_config": own})
+    assert [step.heads(i) for i in (0, 9, 10)] == [64, 96, 32]
+    layers = {"num_hidden_layers": 11, "layer_types": ["sliding_attention"] * 10 + ["full_attention"]}
+    bounds = {"09": {"sliding_window": 7}, "10": {"sliding_window": None}}
+    neomme = multihead.NeoMMEConfig.read({**layers, "per_layer_config": bounds})
+    assert neomme.windows == [*[256] * 9, 7, None]
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"n_group": 6}, {"num_experts_per_tok": 7}, {"n_group": 4}, {"topk_group": 3}], ids=str
+)
+def test_experts_that_no_token_could_choose_are_refused(sizes):
+    entries = {**LLAMA, "n_routed_experts": 6, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
+               "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
+               "num_key_value_heads": 4, "first_k_dense_replace": 0}  # fmt: skip
+    with pytest.raises(multihead.errors.UnsupportedConfig, match="experts"):
+        multihead.AutoModelForCausalLM.from_config(multihead.DeepseekV3Config.read({**entries, **sizes}))
 
 
 @pytest.mark.parametrize(

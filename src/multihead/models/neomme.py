@@ -62,6 +62,8 @@ class NeoMMEConfig(RotaryConfig):
         usual = {kind: {"rope_type": "default", "rope_theta": theta or THETAS[kind],
                         "partial_rotary_factor": PARTS[kind]} for kind in THETAS}  # fmt: skip
         entries["rope_parameters"] = {kind: {**own, **rope.get(kind, {})} for kind, own in usual.items()}
+        if "per_layer_config" in entries and entries["per_layer_config"] is None:
+            entries["per_layer_config"] = {}  # null says that layers do not differ, no entry that they do as usual
         image = entries.pop("image_token_id", 6)
         known = {"placeholder_token_ids": {"image_token_id": image}} if isinstance(image, int) else {}
         return {**known, **entries}
@@ -72,6 +74,18 @@ class NeoMMEConfig(RotaryConfig):
         for number, sizes in (self.per_layer_config or {}).items():
             if set(sizes) - {"sliding_window"}:
                 raise UnsupportedConfig(f"per_layer_config changes {sorted(sizes)} of layer {number}.")
+        if self.per_layer_config is None:
+            return
+        bounded = [i for i, kind in enumerate(self.kinds) if kind == FULL and self._own_window(i) is not None]
+        if bounded:  # the reference's implementations of attention disagree about such layers
+            raise UnsupportedConfig(
+                f'per_layer_config must say {{"sliding_window": null}} for each {FULL} layer, also for {bounded}.'
+            )
+
+    def _own_window(self, i: int) -> int | None:
+        """Return the window that `per_layer_config` gives layer i, or the window of all."""
+        own = {int(number): sizes for number, sizes in (self.per_layer_config or {}).items()}
+        return own.get(i, {}).get("sliding_window", self.sliding_window)
 
     @property
     def kinds(self) -> list[str]:
@@ -83,10 +97,8 @@ class NeoMMEConfig(RotaryConfig):
     def windows(self) -> list[int | None]:
         """Window of each layer on both sides, in tokens; None for all."""
         local = [i for i, kind in enumerate(self.kinds) if kind == SLIDING]
-        own = {i: {"sliding_window": LONG} for i in local[1::2]}
-        if self.per_layer_config is not None:
-            own = {int(number): sizes for number, sizes in self.per_layer_config.items()}
-        return [own.get(i, {}).get("sliding_window", self.sliding_window) if i in local else None
+        long = local[1::2] if self.per_layer_config is None else []
+        return [(LONG if i in long else self._own_window(i)) if i in local else None
                 for i in range(self.num_hidden_layers)]  # fmt: skip
 
 

@@ -114,8 +114,8 @@ class Step3p5Config(llama.LlamaConfig):
     def heads(self, i: int) -> int:
         """Return the attention heads of layer i."""
         if self.per_layer_config is not None:
-            given = self.per_layer_config.get(str(i), {})
-            return int(given.get("num_attention_heads", self.num_attention_heads))
+            by_layer = {int(number): changes for number, changes in self.per_layer_config.items()}  # "07" is 7
+            return int(by_layer.get(i, {}).get("num_attention_heads", self.num_attention_heads))
         sliding = self.num_sliding_attention_heads if self.kinds[i] == SLIDING else None
         return sliding or self.num_attention_heads
 

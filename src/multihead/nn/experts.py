@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UnsupportedConfig
 from .weights import Float32Parameters, Linear
 
 Rule = Callable[[Tensor], tuple[Tensor, Tensor]]  # router scores (tokens, experts) -> weights, experts (tokens, chosen)
@@ -375,6 +376,11 @@ class GroupedTopK(Float32Parameters):
         floor: float = 1e-20,
     ) -> None:
         super().__init__()
+        if chosen > count or (groups > 1 and (count % groups or count // groups < 2 or kept > groups)):
+            raise UnsupportedConfig(
+                f"A token cannot have {chosen} of {count} experts in {kept} of {groups} groups: groups are of one "
+                "size, of two experts or more."
+            )
         self.correction = nn.Parameter(torch.empty(count)) if corrected else None
         self.chosen, self.groups, self.kept, self.normalized, self.scale = chosen, groups, kept, normalized, scale
         self.raw, self.shared, self.floor = raw, shared, floor

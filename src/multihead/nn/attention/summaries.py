@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...errors import UnsupportedConfig
+from ...errors import InvalidInput, UnsupportedConfig
 from ...kernels.ragged import AttentionMask, SequenceLayout
 from ..cache.layer_cache import KVLayerCache
 from ..cache.summary_cache import ClosedWindows, SummaryCache, WindowAndSummaryCache
 from ..forward_context import ForwardContext
 from ..positions import Rotary
+from ..ragged import positions_in_sequences
 from ..weights import Float32Parameters, GroupedLinear, Linear
 from .attention import Attention
 from .indexer import SCORES
@@ -250,6 +251,14 @@ class SummaryAttention(Attention):
 
     def _closed(self, context: ForwardContext) -> ClosedWindows:
         assert self.summary is not None
+        if context.custom_positions:
+            past = None if context.cache is None else context.cache.lengths
+            counted = positions_in_sequences(context.runs, context.positions.device, past)
+            if not torch.equal(context.positions, counted):
+                raise InvalidInput(
+                    "This family summarizes windows that are counted from the first token of a text. position_ids must "
+                    "count its tokens from 0, or be left out."
+                )
         return ClosedWindows.of(self.summary.rate, context)
 
     def _spans(
