@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..checkpoints.key_map import KeyMap, Rows
-from ..config import Count, Size
+from ..config import Config, Count, Size
 from ..errors import UnsupportedConfig
-from ..heads.heads import Head, LanguageModel
+from ..heads.head_types import HeadType
+from ..heads.heads import Head, LanguageModel, average
+from ..heads.outputs import Output
 from ..nn.attention.exclusive import ExclusiveAttention, ExclusiveLayer, MixedResidual, Narrowing, ValueEmbeddings
 from ..nn.feedforward import FeedForward
+from ..nn.forward_context import ForwardContext
 from ..nn.layer import Residual
 from ..nn.norms import PlainRMSNorm
 from ..nn.positions import rotary
+from ..nn.ragged import Layout
 from ..nn.stack import Stack
 from ..nn.weights import Embedding, Linear
 from .common.architecture import Architecture
@@ -29,7 +34,7 @@ THETAS, PARTS, LONG = {FULL: 1000000.0, SLIDING: 10000.0}, {FULL: 0.25, SLIDING:
 @dataclass(kw_only=True)
 class NeoMMEConfig(RotaryConfig):
     model_type = "neomme"
-    inert: ClassVar[tuple[str, ...]] = ("patch_size", "document_token_id", "embedding_dim")
+    inert: ClassVar[tuple[str, ...]] = ("patch_size", "document_token_id")
 
     vocab_size: Size = 131072
     embedding_rank: Size = 256
@@ -50,6 +55,7 @@ class NeoMMEConfig(RotaryConfig):
     per_layer_config: dict[Any, Any] | None = None
     sliding_window: Size | None = 256
     residual_multiplier: float | None = None
+    embedding_dim: Size = 128
     pad_token_id: int | None = 0
 
     @classmethod
@@ -171,4 +177,47 @@ def word_head(config: NeoMMEConfig, backbone: Stack) -> Head:
     )
 
 
-ARCHITECTURE = Architecture("NeoMME", NeoMMEConfig, build, keys, heads={"Model": None, "ForMaskedLM": word_head})
+@dataclass
+class RetrievalOutput(Output):
+    """Unit vectors of tokens (batch, length, embedding_dim), zero at padding, and of texts (batch, width)."""
+
+    embeddings: Tensor | None = None
+    dense_embeddings: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class Retriever(nn.Module):
+    """Unit vectors of tokens, for scores by late interaction, and of whole texts."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.proj = Linear(width, out, bias=False)
+
+    def forward(self, hidden: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
+        # (tokens, out), (sequences, width), (tokens, width)
+        return normalize(self.proj(hidden), dim=-1), normalize(average(hidden, context), dim=-1), hidden
+
+
+def vectors(raw: Any, layout: Layout, labels: Mapping[str, Tensor], config: Config) -> dict[str, Any]:
+    tokens, texts, hidden = raw
+    return {
+        "embeddings": layout.unpack(tokens),
+        "dense_embeddings": texts,
+        "last_hidden_state": layout.unpack(hidden),
+    }
+
+
+def retrieve(config: NeoMMEConfig, backbone: Stack) -> Head:
+    return Head(Retriever(config.hidden_size, config.embedding_dim), {"proj": "/multi_vector_head.proj"})
+
+
+ARCHITECTURE = Architecture(
+    "NeoMME",
+    NeoMMEConfig,
+    build,
+    keys,
+    heads={"Model": None, "ForMaskedLM": word_head, "ForRetrieval": retrieve},
+    head_types={"ForRetrieval": HeadType("", RetrievalOutput, vectors, labels=())},
+)
