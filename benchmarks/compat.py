@@ -43,7 +43,6 @@ PACKAGES = {  # program -> distributions, the first of which is the library
     "haystack_rag": ("haystack-ai", "transformers-haystack"),
     "captum_path": ("captum",), "bertviz_views": ("bertviz",), "nnsight_trace": ("nnsight",),
     "transformer_lens_cache": ("transformer-lens",), "forward_hooks": ("torch",),
-    "mteb_tasks": ("mteb",),
 }  # fmt: skip
 
 

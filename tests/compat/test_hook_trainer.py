@@ -243,6 +243,9 @@ def test_parts_that_libraries_ask_a_model_for():
 def test_inputs_of_a_pipeline_by_name(tmp_path):
     tiny_models.main(tmp_path)
     pipe = multihead.pipeline("text-generation", model=tmp_path / "llama")
+    assert pipe.model.config._name_or_path == str(tmp_path / "llama")
+    pipe.model.save_pretrained(tmp_path / "again")
+    assert str(tmp_path) not in (tmp_path / "again" / "config.json").read_text()
     options = {"max_new_tokens": 3, "do_sample": False}
     assert pipe(text_inputs="the film", **options) == pipe("the film", **options)
     with pytest.raises(InvalidInput, match="without inputs"):

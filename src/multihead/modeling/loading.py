@@ -195,6 +195,7 @@ def build(opened: OpenModel) -> BuiltModel:
             config, lambda known: empty_model(request.choose(known), known), checkpoint, opened.dtype, tied_config
         )
     model.name_or_path = str(request.name or "")
+    vars(model.config)["_name_or_path"] = model.name_or_path  # where libraries look for it; no file has it
     model.checkpoint_folder = opened.path
     if request.attn_implementation is not None:
         model.set_attention(request.attn_implementation)
