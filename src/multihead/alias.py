@@ -18,7 +18,6 @@ from .compat.finders import FacadeLoader
 from .compat.modules import is_known
 from .compat.versions import REFERENCE
 from .errors import InvalidInput
-from .modeling.reference_names import use_reference_names
 
 NAME = "transformers"
 USAGE = "usage: python -m multihead.alias program.py [arguments], or -m module [arguments]"
@@ -58,7 +57,6 @@ def install() -> None:
     if NAME in sys.modules:
         raise InvalidInput(f"{NAME} is imported already; import multihead.alias before it.")
     sys.meta_path.insert(0, Alias())
-    use_reference_names()
 
 
 def main(words: Sequence[str]) -> None:

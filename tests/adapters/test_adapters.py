@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from multihead import LoraConfig
 from multihead.errors import CheckpointMismatch, InvalidInput, MultiheadError, UnsupportedConfig, UnsupportedOption
+from multihead.nn.own_names import own_parameters
 from tests.adapters import tiny
 
 KINDS = list(tiny.CLASSES)
@@ -37,7 +38,7 @@ def adapted(llama):
 
 
 def learning(model):
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [name for name, parameter in own_parameters(model) if parameter.requires_grad]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +64,7 @@ def test_a_seed_decides_what_is_drawn(folders):
     for model in models:
         torch.manual_seed(7)
         model.add_adapter(LoraConfig(target_modules="all-linear"))
-    pairs = list(zip(models[0].named_parameters(), models[1].named_parameters(), strict=True))
+    pairs = list(zip(own_parameters(models[0]), own_parameters(models[1]), strict=True))
     assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
     downs = [p for (name, p), _ in pairs if name.endswith(".A")]
     assert not torch.equal(downs[0], downs[1])
@@ -84,10 +85,10 @@ def test_merging_keeps_the_scores_and_leaves_a_plain_model(kind, dora, folders, 
     model = tiny.load(kind, folders[kind]).float()
     model.add_adapter(LoraConfig(target_modules=tiny.TARGETS[kind], use_dora=dora))
     before = tiny.scores(tiny.randomized(model), kind)
-    names = [name for name, _ in tiny.load(kind, folders[kind]).named_parameters()]
+    names = [name for name, _ in own_parameters(tiny.load(kind, folders[kind]))]
     model.merge_adapters()
     torch.testing.assert_close(tiny.scores(model, kind), before, rtol=1e-5, atol=1e-5)
-    assert sorted(name for name, _ in model.named_parameters()) == sorted(names)
+    assert sorted(name for name, _ in own_parameters(model)) == sorted(names)
     assert len(learning(model)) == len(names)
     model.save_pretrained(tmp_path / "merged")
     assert torch.equal(tiny.scores(tiny.load(kind, tmp_path / "merged"), kind), tiny.scores(model, kind))
@@ -161,7 +162,7 @@ def test_what_reads_a_weight_sees_the_adapter(llama):
 
 
 def test_learning_lowers_the_loss_and_moves_nothing_else(llama):
-    before = {name: p.clone() for name, p in llama.named_parameters()}
+    before = {name: p.clone() for name, p in own_parameters(llama)}
     llama.add_adapter(LoraConfig())
     optimizer = torch.optim.AdamW([p for p in llama.parameters() if p.requires_grad], lr=0.05)
     losses = []
@@ -172,7 +173,7 @@ def test_learning_lowers_the_loss_and_moves_nothing_else(llama):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
-    assert all(torch.equal(p, before[name]) for name, p in llama.named_parameters() if name in before)
+    assert all(torch.equal(p, before[name]) for name, p in own_parameters(llama) if name in before)
 
 
 def test_half_precision_bases_learn_in_full_precision(folders):

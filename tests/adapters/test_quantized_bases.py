@@ -11,6 +11,7 @@ import multihead
 from multihead import LoraConfig
 from multihead.errors import InvalidInput, UnsupportedOption
 from multihead.kernels.quantization.registry import TRAINING
+from multihead.nn.own_names import own_modules, own_parameters
 from multihead.nn.quantized_linear import QuantizedLinear, dequantize_model, quantize
 from tests.adapters import tiny
 
@@ -36,7 +37,7 @@ def test_a_model_is_quantized_while_it_is_loaded(kind, bits, folders):
     plain = tiny.load(kind, folders[kind])
     cls = getattr(multihead, tiny.CLASSES[kind])
     model = cls.from_pretrained(folders[kind], **OPTIONS[bits])
-    coded = [path for path, m in model.named_modules() if isinstance(m, QuantizedLinear)]
+    coded = [path for path, m in own_modules(model) if isinstance(m, QuantizedLinear)]
     assert len(coded) == {"Llama": 14, "GPT2": 12, "T5": 32}[kind]
     assert not any(path.startswith("head.") or ".embed." in path for path in coded)
     quantize(plain, bits)
@@ -55,9 +56,9 @@ def test_gradients_are_those_over_the_decoded_weights(bits, dora, folders):
         one.add_adapter(LoraConfig(target_modules="all-linear", use_dora=dora))
         tiny.randomized(one)
         one(**tiny.inputs("Llama")).loss.backward()
-    learned = {name: p.grad for name, p in full.named_parameters() if p.requires_grad}
+    learned = {name: p.grad for name, p in own_parameters(full) if p.requires_grad}
     assert learned
-    for name, parameter in model.named_parameters():
+    for name, parameter in own_parameters(model):
         if parameter.requires_grad:
             torch.testing.assert_close(parameter.grad, learned.pop(name), rtol=1e-6, atol=1e-6)
     assert not learned

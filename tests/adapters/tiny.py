@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import multihead
+from multihead.nn.own_names import own_parameters
 
 WORDS = 99
 DECODER = {"vocab_size": WORDS, "bos_token_id": 0, "eos_token_id": 1}
@@ -70,7 +71,7 @@ def peft_model(kind: str, **options: Any) -> Any:
     )
     torch.manual_seed(1)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in own_parameters(model):
             if parameter.requires_grad:
                 parameter.mul_(1.3) if "magnitude" in name else parameter.normal_(std=0.3)
     return model.eval()

@@ -16,7 +16,7 @@ from torch import nn
 import multihead
 from multihead.compat.tensors import Conv1D
 from multihead.compat.training_names import get_parameter_names
-from multihead.errors import InvalidInput, UnknownPart, UnsupportedOption
+from multihead.errors import InvalidInput, UnknownPart, UnsupportedConfig, UnsupportedOption
 
 TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 8, "vocab_size": 20}
 IDS = torch.tensor([[1, 2, 3]])
@@ -132,7 +132,7 @@ def test_freezing_and_modes_reach_the_part_alone(bert):
     for parameter in bert.bert.parameters():
         parameter.requires_grad = False
     bert.bert.eval()
-    assert [n for n, p in bert.named_parameters() if p.requires_grad] == ["head.out.weight", "head.out.bias"]
+    assert [n for n, p in bert.named_parameters() if p.requires_grad] == ["classifier.weight", "classifier.bias"]
     assert not any(module.training for module in bert.backbone.modules())
     assert bert.training
     assert bert.head.dropout.training
@@ -153,9 +153,8 @@ def test_what_has_no_meaning_is_refused(bert, gpt2):
 
 @pytest.fixture
 def reference_names():
-    multihead.use_reference_names()
     yield
-    multihead.use_reference_names(False)
+    multihead.use_reference_names()
 
 
 SIZES = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 20}
@@ -198,6 +197,9 @@ def test_state_dicts_go_both_ways(name, reference_names):
     assert names - several <= parameters.keys()
     assert all(re.search(r"(c_attn|query_key_value)\.[qkv]\.\w+$", name) for name in parameters.keys() - names)
     assert len(parameters) == len(names) + 2 * len(several)
+
+    assert [id(p) for p in parameters.values()] == [id(p) for p in ours.parameters()]
+    assert all(name in found or ours.get_parameter(name) is p for name, p in parameters.items())
 
     holder, own = nn.ModuleDict({"model": ours}), nn.Module.state_dict(ours)
     assert holder.state_dict().keys() == {f"model.{key}" for key in stored}
@@ -247,3 +249,38 @@ def test_a_tree_keeps_no_model_in_memory():
     del model
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "BloomForCausalLM", "T5ForConditionalGeneration"])
+def test_functional_calls_reach_each_parameter_by_its_name_and_put_it_back(name):
+    """Tied parameters have several names, and split ones are in no module of the reference's."""
+    _, ours = both(name)
+    ours.eval()
+    ids = torch.tensor([[3, 4, 5]])
+    more = {"decoder_input_ids": ids} if ours.config.is_encoder_decoder else {}
+    before, held = ours(ids, **more).logits, list(ours.parameters())
+    for path, parameter in ours.named_parameters():
+        other = torch.randn_like(parameter)
+        got = torch.func.functional_call(ours, {path: other}, (ids,), more).logits
+        with torch.no_grad():
+            kept = parameter.clone()
+            parameter.copy_(other)
+            torch.testing.assert_close(got, ours(ids, **more).logits, msg=path)
+            parameter.copy_(kept)
+    assert all(one is other for one, other in zip(held, ours.parameters(), strict=True))
+    assert torch.equal(ours(ids, **more).logits, before)
+
+
+def test_computed_tables_and_buffers_of_the_reference(reference_names):
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes |= {"vocab_size": 20, "d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "pad_token_id": 0}
+    theirs, ours = (lib.MarianMTModel(lib.MarianConfig(**sizes)) for lib in (transformers, multihead))
+    stored = theirs.state_dict()
+    assert ours.load_state_dict(stored) == ([], [])
+    learned = {name for name, p in ours.named_parameters() if p.requires_grad}
+    assert learned == {name for name, p in theirs.named_parameters() if p.requires_grad}
+    table = "model.encoder.embed_positions.weight"
+    with pytest.raises(UnsupportedConfig, match=table):
+        ours.load_state_dict({**stored, table: stored[table] + 1})
+    ours.final_logits_bias = torch.ones(1, 20)
+    assert (ours.state_dict()["final_logits_bias"] == 1).all()

@@ -9,6 +9,7 @@ from multihead import AutoModelForCausalLM, LoraConfig
 from multihead.errors import InvalidInput, ModelNotFound
 from multihead.generation.engine_thread import EngineThread, NewToken
 from multihead.generation.generate import generate_tokens
+from multihead.nn.own_names import own_parameters
 
 from ..parity.case import reference
 from ..parity.cases import CASES
@@ -27,7 +28,7 @@ def folders(tmp_path_factory):
         model = AutoModelForCausalLM.from_pretrained(root / "base")
         model.add_adapter(LoraConfig(r=4, target_modules=["q_proj", "down_proj"], modules_to_save=saved))
         torch.manual_seed(number)
-        for name, parameter in model.named_parameters():
+        for name, parameter in own_parameters(model):
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.6) if "lora" in name else parameter.data.mul_(1.7)
         model.save_adapter(root / f"v{number}.0")

@@ -21,6 +21,7 @@ from multihead.generation.session import GenerationSession
 from multihead.generation.strategies.base import GenerationJob
 from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.cache.store import BatchCache
+from multihead.nn.own_names import own_parameters
 
 from .predicting import FORMS, write
 
@@ -74,7 +75,7 @@ def test_a_predictor_that_is_right_saves_passes(tmp_path):
     (head,) = own_heads(model)
     with torch.no_grad():  # each token alone decides the next one
         for part in (model, head):
-            for name, parameter in part.named_parameters():
+            for name, parameter in own_parameters(part):
                 if name.endswith(("step.out.weight", "down.weight")):
                     parameter.zero_()
                 elif "norm" in name or name.endswith("out.weight"):

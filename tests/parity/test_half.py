@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 import multihead
+from multihead.nn.own_names import own_parameters
 
 from .case import batch, reference
 from .cases import CASES
@@ -28,7 +29,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """A DeepSeek-V3 whose corrections lie near 8, as trained ones do, and alone choose the experts."""
     model = reference(ROWS["deepseek-v3"], "ForCausalLM")
     with torch.no_grad():
-        for name, x in (*model.named_buffers(), *model.named_parameters()):
+        for name, x in (*model.named_buffers(), *own_parameters(model)):
             if "e_score_correction_bias" in name:
                 x.copy_(8 + torch.linspace(0, 0.02, x.numel())[torch.randperm(x.numel())])
             if name.endswith("gate.weight"):
@@ -70,7 +71,7 @@ def test_large_states_of_a_t5_stay_finite_in_float16(name, tmp_path):
     case = ROWS[name] if name in ROWS else next(c for c in CASES if c.name.startswith(name))
     model = reference(case, "ForConditionalGeneration")
     with torch.no_grad():
-        for path, x in model.named_parameters():
+        for path, x in own_parameters(model):
             if path.endswith("wo.weight"):
                 x.mul_(3000)
             elif ".wi" in path:

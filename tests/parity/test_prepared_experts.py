@@ -11,6 +11,7 @@ from torch import nn
 
 from multihead.kernels.cpu import native
 from multihead.nn.experts import RoutedExperts, SharedExpert
+from multihead.nn.own_names import own_modules, own_parameters
 from multihead.nn.switch import SwitchFeedForward
 from multihead.runtime.fused_experts import ExpertLinears, PackedExperts
 from multihead.runtime.fused_linear_cpu import FusedLinear
@@ -57,7 +58,7 @@ def seen(model: Any, inputs: dict[str, Any]) -> dict[str, tuple[tuple[Any, ...],
 
         return module.register_forward_hook(note)
 
-    hooks = [watch(path, module) for path, module in model.named_modules() if isinstance(module, STEPS)]
+    hooks = [watch(path, module) for path, module in own_modules(model) if isinstance(module, STEPS)]
     logits(model, inputs)
     for hook in hooks:
         hook.remove()
@@ -84,16 +85,16 @@ def test_experts_give_what_they_gave(folders, case, end, precision, bound):
         assert held.count(ExpertLinears) == 2
         with torch.no_grad():
             assert close(step(*args), given, path, bound) > 0
-    assert not [name for name, _ in model.named_parameters() if ".experts." in name]
+    assert not [name for name, _ in own_parameters(model) if ".experts." in name]
 
 
 @EVERY
 def test_routers_are_left_as_they_were(folders, case, end):
     model = ours(case, end, folders(case, end)[1])
-    routers = {name: x.clone() for name, x in model.named_parameters() if name.endswith("router.weight")}
+    routers = {name: x.clone() for name, x in own_parameters(model) if name.endswith("router.weight")}
     model.prepare("int4", dtype=torch.float32)
     assert routers
-    assert all(torch.equal(dict(model.named_parameters())[name], x) for name, x in routers.items())
+    assert all(torch.equal(dict(own_parameters(model))[name], x) for name, x in routers.items())
 
 
 @ONE

@@ -14,6 +14,7 @@ import transformers
 import multihead
 from multihead.models.common.registry import FAMILIES
 from multihead.models.common.wrappers import WRAPPERS
+from multihead.nn.own_names import own_parameters
 
 FOLDER = Path(__file__).with_name("published_configs")
 
@@ -108,7 +109,7 @@ def reference_count(config: Any, name: str = "") -> int:
     model = model.language_model if config.model_type in WRAPPERS else model
     model = model.model if name == "llama-4-scout" else model  # whose Auto class keeps its scores
     computed = "embed_positions.weight" if name in TABLES else "-"
-    parameters = {n: p for n, p in model.named_parameters() if not n.endswith(computed) and not n.startswith(SIGHT)}
+    parameters = {n: p for n, p in own_parameters(model) if not n.endswith(computed) and not n.startswith(SIGHT)}
     buffers = {n: b for n, b in model.named_buffers() if n.endswith(BUFFERS)}
     return sum(each.numel() for each in (*parameters.values(), *buffers.values()))
 

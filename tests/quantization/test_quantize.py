@@ -26,6 +26,7 @@ from multihead.checkpoints.shard_writer import ShardWriter
 from multihead.cli.main import cli
 from multihead.errors import InvalidInput, MultiheadError, UnsupportedConfig, UnsupportedOption
 from multihead.modeling.model_config import describe_quantization
+from multihead.nn.own_names import own_modules, own_parameters
 from multihead.nn.weights import Linear
 from multihead.quantization.activation_scales import scale_layer
 from multihead.quantization.convert_codes import convert_codes
@@ -122,7 +123,7 @@ def test_scales_of_activations_change_no_output_and_lower_errors(kind, checkpoin
             for part in (layer.attention, layer.ffn):
                 part.before.weight[::13] *= 20  # few channels are large, as in trained models
         expected = model.run(texts).scores
-        paths = {p: m for p, m in model.named_modules() if type(m) is Linear and ".layers." in p and "router" not in p}
+        paths = {p: m for p, m in own_modules(model) if type(m) is Linear and ".layers." in p and "router" not in p}
         statistics, grid = InputStatistics(paths), IntegerGrid(4, 32, False, torch.float16)
         model.run(texts)
         statistics.close()
@@ -195,10 +196,10 @@ def test_a_family_is_quantized_and_read_back(kind, name, options, checkpoint, tm
         source, tmp_path / "q", name, evaluate=[TEXT], evaluate_windows=4, max_shard_size=90_000, **options
     )
     before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (source, tmp_path / "q"))
-    changed = {path for path, x in before.named_parameters() if not torch.equal(x, after.get_parameter(path))}
+    changed = {path for path, x in own_parameters(before) if not torch.equal(x, after.get_parameter(path))}
     linears = {
         f"{path}.weight"
-        for path, module in before.named_modules()
+        for path, module in own_modules(before)
         if type(module) is Linear and ".layers." in path and not path.endswith("router")
     }
     # AWQ divides norms by the scales of what reads them
@@ -429,7 +430,7 @@ def test_codes_are_kept_in_another_format(kind, first, options, second, checkpoi
     words = ["convert", str(tmp_path / "a"), str(tmp_path / "b"), "--format", second]
     CliRunner().invoke(cli, words, catch_exceptions=False)
     pair = [AutoModelForCausalLM.from_pretrained(tmp_path / x, dtype=torch.float32) for x in "ab"]
-    assert all(torch.equal(x, pair[1].get_parameter(name)) for name, x in pair[0].named_parameters())
+    assert all(torch.equal(x, pair[1].get_parameter(name)) for name, x in own_parameters(pair[0]))
     said = describe_quantization(tmp_path / "b")
     assert said is not None
     assert {"int4": "compressed-tensors", "awq": "AWQ", "gptq": "GPTQ"}[second] in said

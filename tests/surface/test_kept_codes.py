@@ -21,6 +21,7 @@ from multihead.kernels.cpu import native
 from multihead.kernels.quantization.block_tensor import BlockTensor
 from multihead.kernels.quantization.panels import interleave
 from multihead.kernels.quantization.registry import TRAINING
+from multihead.nn.own_names import own_modules
 from multihead.nn.quantized_linear import quantize
 from multihead.runtime.fused_linear_cpu import FusedLinear
 from multihead.runtime.prepare import products
@@ -46,7 +47,7 @@ def apart(model: Any, path: Path) -> float:
 
 
 def kinds(model: Any) -> dict[str, str]:
-    return {name: part.format.name for name, part in model.named_modules() if part in set(products(model))}
+    return {name: part.format.name for name, part in own_modules(model) if part in set(products(model))}
 
 
 def weight(product: FusedLinear) -> torch.Tensor:

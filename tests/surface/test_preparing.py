@@ -15,6 +15,7 @@ from multihead import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClass
 from multihead.errors import CheckpointMismatch, CorruptFile, InvalidInput, MultiheadError, UnsupportedOption
 from multihead.kernels.cpu import native
 from multihead.kernels.quantization.registry import PRECISIONS
+from multihead.nn.own_names import own_parameters
 from multihead.runtime.prepare import products
 
 TEXTS = [[2, 5, 6, 7, 3], [2, 8, 3]]
@@ -186,7 +187,7 @@ def test_wrong_options_are_refused(classifier):
 def test_an_adapter_is_merged_where_its_model_is_prepared(classifier, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(classifier)
     model.add_adapter(multihead.LoraConfig(base_model_name_or_path=str(classifier)))
-    for name, parameter in model.named_parameters():
+    for name, parameter in own_parameters(model):
         if "lora" in name.lower() or parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
     model.eval().save_pretrained(tmp_path)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import multihead
+from multihead.nn.own_names import own_parameters
 from multihead.training.arguments import TrainingArguments
 from multihead.training.trainer import Trainer
 
@@ -76,7 +77,7 @@ def trainer(folder: Path, data: Any = None, model: Any = None, **changes: Any) -
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+    return {name: p.detach().clone() for name, p in own_parameters(model)}
 
 
 def losses(trainer: Any) -> list[float]:

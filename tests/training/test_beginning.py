@@ -7,6 +7,7 @@ import torch
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.nn.own_names import own_parameters
 from multihead.training.arguments import TrainingArguments
 from multihead.training.objectives.preference import PreferenceObjective
 from multihead.training.trainer import Trainer
@@ -30,7 +31,7 @@ def test_weights_in_halves_learn_in_float32(kind, settings, tmp_path):
     before = weights(run.model)
     run.train()
     assert all(p.dtype == torch.float32 for p in run.model.parameters())
-    moved = sum(int((p != before[name]).sum()) for name, p in run.model.named_parameters())
+    moved = sum(int((p != before[name]).sum()) for name, p in own_parameters(run.model))
     assert moved > 0.5 * sum(p.numel() for p in model.head.parameters())
 
 
@@ -52,9 +53,9 @@ def test_training_goes_on_with_a_saved_adapter(llama, tmp_path):
     again = made(tmp_path / "a", tmp_path / "b", TEXTS, "text-generation")
     before = weights(again.model)
     assert before.keys() == weights(first.model).keys()
-    assert all(torch.equal(p, before[name]) for name, p in first.model.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in own_parameters(first.model))
     again.train()
-    moved = {name for name, p in again.model.named_parameters() if not torch.equal(p, before[name])}
+    moved = {name for name, p in own_parameters(again.model) if not torch.equal(p, before[name])}
     assert moved
     assert all(".lora." in name for name in moved)
     with pytest.raises(InvalidInput, match=r"has an adapter.*Leave peft_config out"):

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import multihead
 from multihead.heads.losses import IGNORED
 from multihead.kernels.ragged import SequenceLayout
+from multihead.nn.own_names import own_parameters
 from multihead.training.objectives import losses
 from multihead.training.objectives.token import Objective, TokenLabelObjective, objective_of
 
@@ -67,7 +68,7 @@ def gradients(objective: Objective, batch, factor: float = 1.0):
     objective.model.zero_grad()
     loss = objective(batch)[0]
     (loss * factor).backward()
-    return loss.detach(), {name: p.grad.clone() for name, p in objective.model.named_parameters() if p.grad is not None}
+    return loss.detach(), {name: p.grad.clone() for name, p in own_parameters(objective.model) if p.grad is not None}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -83,7 +84,7 @@ def test_chunks_change_neither_the_loss_nor_any_gradient(make, smoothing, monkey
     assert spied.calls == 1
     assert other.dtype == torch.float64
     torch.testing.assert_close(other, loss, rtol=1e-10, atol=1e-12)
-    assert plain.keys() == chunked.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert plain.keys() == chunked.keys() == {name for name, p in own_parameters(model) if p.requires_grad}
     for name in plain:
         torch.testing.assert_close(chunked[name], plain[name], rtol=1e-8, atol=1e-12, msg=name)
 

@@ -11,6 +11,7 @@ import transformers
 
 import multihead
 from multihead.errors import UnsupportedOption
+from multihead.nn.own_names import own_parameters
 from multihead.training.arguments import SCHEDULES as NAMED
 from multihead.training.arguments import TrainingArguments
 from multihead.training.optim.adafactor import Adafactor
@@ -158,7 +159,7 @@ def test_optimizers_are_torchs_with_the_settings(name, made):
     other = copy.deepcopy(model)
     changes = settings(optim=name, adam_beta1=0.8, adam_beta2=0.9, adam_epsilon=1e-6)
     bare = no_decay_names(other)
-    kinds = [[(n, p) for n, p in other.named_parameters() if (n in bare) is alone] for alone in (False, True)]
+    kinds = [[(n, p) for n, p in own_parameters(other) if (n in bare) is alone] for alone in (False, True)]
     split = [
         {"params": [p for _, p in kind], "weight_decay": decay} for kind, decay in zip(kinds, (0.1, 0.0), strict=True)
     ]
@@ -166,7 +167,7 @@ def test_optimizers_are_torchs_with_the_settings(name, made):
     for _ in range(3):
         update(model, own)
         update(other, plain)
-    for (path, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
+    for (path, one), two in zip(own_parameters(model), other.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7, msg=path)
 
 
@@ -200,7 +201,7 @@ def test_adafactor_of_the_settings_is_the_references():
     for _ in range(3):
         update(model, own)
         update(other, plain)
-    for (path, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
+    for (path, one), two in zip(own_parameters(model), other.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-7, msg=path)
 
 
@@ -208,7 +209,7 @@ def test_muon_updates_matrices_of_layers_by_torchs_muon_and_all_else_by_adamw():
     model = tiny()
     other = copy.deepcopy(model)
     own = create_optimizer(model, settings(optim="muon"))
-    named = dict(other.named_parameters())
+    named = dict(own_parameters(other))
     matrices = [name for name, p in named.items() if "layers." in name and p.ndim == 2]
     assert len(matrices) == 12
     bare = no_decay_names(other)
@@ -227,7 +228,7 @@ def test_muon_updates_matrices_of_layers_by_torchs_muon_and_all_else_by_adamw():
         update(model, own)
         update(other, muon)
         adam.step()
-    for path, one in model.named_parameters():
+    for path, one in own_parameters(model):
         torch.testing.assert_close(one, named[path], rtol=1e-5, atol=1e-7, msg=path)
     assert all(own.state[p] for p in model.parameters()), "what a checkpoint keeps is the optimizer's own state"
 

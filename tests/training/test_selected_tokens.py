@@ -8,6 +8,7 @@ import torch
 import multihead
 from multihead.kernels.ragged import SequenceLayout
 from multihead.nn.forward_context import SelectedTokens
+from multihead.nn.own_names import own_parameters
 from multihead.training.objectives.packed_batch import PackedSequences, hidden_states, hidden_states_at
 
 SMALL = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 24}
@@ -33,7 +34,7 @@ def model_of(name):
 
 def gradients(model, hidden, weight):
     (hidden * weight).sum().backward()
-    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    found = {n: p.grad.clone() for n, p in own_parameters(model) if p.grad is not None and bool(p.grad.any())}
     model.zero_grad()
     return found
 

@@ -12,6 +12,7 @@ import torch
 
 import multihead
 from multihead.errors import InvalidInput, UnsupportedOption
+from multihead.nn.own_names import own_parameters
 from multihead.pipelines.catalog import TRAINABLE, canonical_training_name
 from multihead.training.arguments import TrainingArguments
 from multihead.training.callbacks import TrainerCallback
@@ -295,7 +296,7 @@ def test_adapters_learn_are_resumed_exactly_and_saved_alone(case, targets, folde
     config = multihead.LoraConfig(**LORA, target_modules=targets)
     more = {"peft_config": config, "num_train_epochs": 6, "save_strategy": "steps", "save_steps": 2}
     whole = made(folders, tmp_path / "whole", case, **{**more, "save_strategy": "no"})
-    learned = [name for name, p in whole.model.named_parameters() if p.requires_grad]
+    learned = [name for name, p in own_parameters(whole.model) if p.requires_grad]
     assert all("lora" in name or "head" in name for name in learned)
     frozen = {n: w for n, w in weights(whole.model).items() if n not in learned}
     whole.train()

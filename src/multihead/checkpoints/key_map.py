@@ -128,7 +128,7 @@ class KeyMap:
             key for path, _, _, _ in parameter_owners(module) if (at := self.locate(path, prefix)) for key in at[1]
         }
         stored = RecentTensors(stored)
-        self._check_computed(stored, names, source)
+        self.check_computed(stored, names, source)
         self._check_constants(stored, names, prefix, source)
         steps = LoadSteps(READING, sum(each.numel() for _, _, _, each in parameter_owners(module)))
         for path, owner, leaf, parameter in parameter_owners(module):
@@ -295,14 +295,18 @@ class KeyMap:
                 found += [pair] if pair not in found else []
         return found
 
-    def _check_computed(self, stored: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
+    def check_computed(self, stored: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> set[str]:
+        """Return the names of stored tables that are computed here. Raises UnsupportedConfig for other numbers."""
+        tables: set[str] = set()
         for pattern, table in self.computed:
             for name in (name for name in names if re.search(pattern, name)):
+                tables.add(name)
                 found = stored[names[name]].float()
                 if found.ndim == 2 and not torch.allclose(found, table(*found.shape).to(found), atol=0.02):
                     raise UnsupportedConfig(
                         f"{source}: {names[name]} is a table of its own, and this family computes its positions."
                     )
+        return tables
 
     def _check_constants(
         self, stored: Mapping[str, Tensor], names: Mapping[str, str], prefix: str, source: str

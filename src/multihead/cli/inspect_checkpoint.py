@@ -14,6 +14,7 @@ from ..consoles import screen
 from ..errors import CheckpointMismatch, MultiheadError
 from ..modeling.checkpoint_class import best_class
 from ..modeling.parameter_counts import BYTES, parameters_by_part
+from ..nn.own_names import own_parameters
 from .completion import complete_model
 from .models import size
 
@@ -159,7 +160,7 @@ def add_children(branch: Tree, module: nn.Module, every: bool) -> None:
 
 def shape_of(module: nn.Module) -> tuple[Any, ...]:
     """Return what equal modules have in common: type, names and shapes of parameters."""
-    return (type(module), *((name, tuple(p.shape)) for name, p in module.named_parameters()))
+    return (type(module), *((name, tuple(p.shape)) for name, p in own_parameters(module)))
 
 
 def describe_module(name: str, module: nn.Module) -> Text:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..nn.own_names import own_modules
+from ..nn.own_names import own_modules, own_parameters
 from .part_tree import PartTree, part_tree
-from .parts import learned_parameters
+from .parts import learned_pieces
 from .stored_tensors import StoredParameter
 
 
@@ -22,13 +22,36 @@ def named_modules(
         memo.add(model)
         yield prefix, model
         root = part_tree(model).root
+        named, held = {model}, set(map(id, root._parameters.values()))
         for name, part in root._modules.items():
-            if part is not None:
-                yield from part.named_modules(memo, dot + name, remove_duplicate)
+            for path, module in () if part is None else part.named_modules(memo, dot + name, remove_duplicate):
+                named.add(module)
+                held.update(map(id, module._parameters.values()))
+                yield path, module
         for path, module in own_modules(model):
-            if module not in memo:
+            own = [id(p) for p in module._parameters.values() if p is not None]
+            whole = own and not module._modules and held.issuperset(own)  # a part shows it: GPT-2's `c_attn` its `q`
+            if module not in named and module not in memo and not whole:
                 memo.add(module)
                 yield dot + path, module
+
+
+def named_parameters(model: nn.Module, prefix: str, remove_duplicate: bool) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield a model's parameters by the reference's names, in the order of `parameters`.
+
+    Programs take names and gradients of the two in pairs, and optimizers number parameters in this order.
+    """
+    names: dict[int, list[str]] = {}
+    # A module with two names is one place: `functional_call` would exchange its parameters twice, and put none back.
+    for path, module in part_tree(model).root.named_modules(prefix=prefix):
+        for leaf, parameter in module._parameters.items():
+            # BART's `final_logits_bias` is a buffer of the reference
+            buffer = path == prefix and parameter is not None and not parameter.requires_grad
+            if parameter is not None and not buffer:
+                names.setdefault(id(parameter), []).append(f"{path}.{leaf}" if path else leaf)
+    for path, parameter in own_parameters(model):
+        known = names.get(id(parameter)) or [f"{prefix}.{path}" if prefix else path]
+        yield from ((name, parameter) for name in known[: 1 if remove_duplicate else None])
 
 
 def state_dict(model: nn.Module, own: Mapping[str, Tensor], keep_vars: bool) -> dict[str, Tensor]:
@@ -43,8 +66,8 @@ def state_dict(model: nn.Module, own: Mapping[str, Tensor], keep_vars: bool) -> 
     for name, tensor in tree.tensors.items():
         if keep_vars:
             stem = name.rpartition(".")[0]
-            parts = learned_parameters(name.rpartition(".")[2], tensor)
-            out.update({f"{stem}.{leaf}" if stem else leaf: parameter for leaf, parameter in parts.items()})
+            parts = learned_pieces(name.rpartition(".")[2], tensor)
+            out.update({f"{stem}.{leaf}" if stem else leaf: piece.parameter for leaf, piece in parts.items()})
         else:
             out[name] = tensor.read().detach()
     for path, value in own.items():
@@ -84,6 +107,8 @@ def own_state(
     """
     tree, keys = part_tree(model), model.keys
     named = {name if name in tree.tensors else keys.current_name(name): value for name, value in given.items()}
+    for name in keys.check_computed(named, {name: name for name in named}, "state_dict"):
+        del named[name]
     named = dict(keys.split_parts(named)) if not named.keys() <= tree.tensors.keys() else named
     out: dict[str, Tensor] = {}
     names: dict[str, str] = {}

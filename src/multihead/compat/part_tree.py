@@ -130,7 +130,7 @@ class TreeBuilder:
         for name, pieces in self.table.tensors.items():
             path, _, leaf = name.rpartition(".")
             self._add(path, [] if name in self.table.copies else [piece.path for piece in pieces])
-            self.leaves.setdefault(path, {})[leaf] = StoredTensor(name, tuple(pieces))
+            self.leaves.setdefault(path, {})[leaf] = StoredTensor(name, tuple(pieces), copy=name in self.table.copies)
         self.counts = Counter(above for unit in self.units[""] for above in _ancestors(unit))
 
     def _add(self, path: str, units: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ holds inner parts and reaches the model's modules: what is assigned, hooked or m
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, UnknownPart, UnsupportedOption
 from ..kernels.ops import linear
 from .assigned_parts import join_outputs
-from .stored_tensors import StoredTensor, shown
+from .stored_tensors import Piece, StoredTensor, shown
 from .tensors import Conv1D
 
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
@@ -60,8 +60,10 @@ class Part(nn.Module):
         self.__dict__["part_info"] = info
         self.__dict__["training"] = training
         self._modules.update(inner)
-        for leaf, tensor in info.tensors.items():
-            self._parameters.update(learned_parameters(leaf, tensor))
+        each = [(leaf, one, learned_pieces(leaf, one)) for leaf, one in info.tensors.items()]
+        copies = {name for _, one, named in each if one.copy for name in named}
+        pieces = {name: piece for _, _, named in each for name, piece in named.items()}
+        self.__dict__["_parameters"] = PartParameters(pieces, copies)
 
     def __getattr__(self, name: str) -> Any:
         info: PartInfo | None = self.__dict__.get("part_info")
@@ -72,6 +74,8 @@ class Part(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if info is not None and (inner := self._inner_owner(name)) is not None:
+                return inner
             if info is None or info.own is None or name.startswith("__"):
                 path = type(self).__name__ if info is None else info.path
                 raise UnknownPart(f"{path} has no {name!r}: it has {self._contents()}.") from None
@@ -96,15 +100,29 @@ class Part(nn.Module):
         else:
             super().__setattr__(name, value)
 
+    def _inner_owner(self, name: str) -> nn.Module | None:
+        """Return our module `c_attn.q`, one of several that a tensor is made of; None for another name."""
+        held: Any = self._parameters
+        for path, piece in held.pieces.items():
+            first, dot, rest = path.partition(".")
+            if dot and first == name:
+                stem = piece.path.removesuffix(f".{rest}")
+                model: Any = self.part_info.model()
+                return None if model is None else model.get_submodule(stem)
+        return None
+
     def _set_tensor(self, info: PartInfo, name: str, value: Any) -> None:
         """Give a tensor other numbers; a parameter of our layout takes the place of the model's own."""
         if not isinstance(value, Tensor):
             raise UnsupportedOption(f"{info.path}.{name} is a tensor of the model; it cannot be {value!r:.60}.")
         tensor = info.tensors[name]
         piece = tensor.pieces[0]
-        if len(tensor.pieces) == 1 and piece.is_plain and isinstance(value, nn.Parameter):
-            piece.owner._parameters[piece.leaf] = value
-            self._parameters[name] = info.shown[name] = value
+        plain = len(tensor.pieces) == 1 and piece.is_plain
+        # `functional_call` assigns to the model itself
+        if plain and (isinstance(value, nn.Parameter) or not info.path):
+            parameter: Any = value
+            piece.owner._parameters[piece.leaf] = parameter
+            self._parameters[name] = info.shown[name] = parameter
         elif value is not info.shown.get(name):
             tensor.write(value)
 
@@ -184,13 +202,32 @@ class Part(nn.Module):
         return ", ".join(f"{leaf}: {list(x.read().shape)}" for leaf, x in self.part_info.tensors.items())
 
 
-def learned_parameters(leaf: str, tensor: StoredTensor) -> dict[str, nn.Parameter]:
-    """Return the parameters of a stored tensor by names: its own, or with our names where it has several."""
+class PartParameters(dict[str, Any]):
+    """Parameters of a part by the names of `learned_pieces`; what torch puts in a place is put into our module too.
+
+    `torch.func.functional_call` exchanges parameters in this way, tied ones under each of their names.
+
+    Args:
+        copies: further names of tied parameters, which leave our module alone.
+    """
+
+    def __init__(self, pieces: Mapping[str, Piece], copies: Set[str]) -> None:
+        super().__init__({name: piece.parameter for name, piece in pieces.items()})
+        self.pieces, self.copies = pieces, copies
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        if name not in self.copies and (piece := self.pieces.get(name)) is not None:
+            piece.owner._parameters[piece.leaf] = value
+
+
+def learned_pieces(leaf: str, tensor: StoredTensor) -> dict[str, Piece]:
+    """Return the pieces of a stored tensor by names: its own, or with our names where it has several."""
     if len(tensor.pieces) == 1:
-        return {leaf: tensor.pieces[0].parameter}
+        return {leaf: tensor.pieces[0]}
     parts = [piece.path.split(".") for piece in tensor.pieces]
     size = next(n for n in range(1, 99) if len({tuple(part[-n:]) for part in parts}) == len(parts))
-    return {".".join(p[-size:]): piece.parameter for p, piece in zip(parts, tensor.pieces, strict=True)}
+    return {".".join(p[-size:]): piece for p, piece in zip(parts, tensor.pieces, strict=True)}
 
 
 def _hook_method(name: str) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ class Piece:
     @property
     def parameter(self) -> nn.Parameter:
         found = self.owner._parameters[self.leaf]
-        assert isinstance(found, nn.Parameter)
+        assert found is not None  # no nn.Parameter inside of `torch.func.functional_call`
         return found
 
     @property
@@ -71,11 +71,13 @@ class StoredTensor:
 
     Args:
         part: of each parameter is meant: the value, the value without a gradient, or the gradient.
+        copy: True for a further name of a tied tensor.
     """
 
     name: str
     pieces: tuple[Piece, ...]
     part: Callable[[nn.Parameter], Tensor] = field(default=value_of)
+    copy: bool = False
 
     def read(self) -> Tensor:
         """Return the tensor as it is now; one that shares memory with a parameter where that is possible."""

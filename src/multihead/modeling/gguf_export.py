@@ -19,6 +19,7 @@ from ..checkpoints.tensor_sources import Slice
 from ..errors import InvalidInput, UnsupportedConfig, UnsupportedOption, UnsupportedTokenizer
 from ..models.common.gguf import ENTRIES
 from ..models.common.registry import FAMILIES
+from ..nn.own_names import own_modules
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepare import refuse
 from ..tokenizers.gguf import from_gguf
@@ -125,7 +126,7 @@ def importance_by_tensor(model: PreTrainedModel, importance: Mapping[str, Tensor
     """Return importances by the names of tensors in the file.
 
     Args:
-        importance: mean squared inputs (columns,) of linear layers, by the names of `model.named_modules()`.
+        importance: mean squared inputs (columns,) of linear layers, by our names or the reference's.
 
     Raises:
         InvalidInput: a name that is no layer of the model. UnsupportedConfig: as `save_gguf` does.
@@ -133,10 +134,15 @@ def importance_by_tensor(model: PreTrainedModel, importance: Mapping[str, Tensor
     table, module = table_of(model, architecture_name(model))
     stem = "" if module is model else "backbone."
     found: dict[str, Tensor] = {}
-    for path, given in importance.items():
+    own = {id(layer): path for path, layer in own_modules(model)}
+    for name, given in importance.items():
+        try:
+            path = own.get(id(model.get_submodule(name)), name)
+        except AttributeError:
+            path = name
         where = table.locate(f"{path.removeprefix(stem)}.weight", table.prefix)
         if where is None:
-            raise InvalidInput(f"{path!r} is no layer of this model whose weight a GGUF file has.")
+            raise InvalidInput(f"{name!r} is no layer of this model whose weight a GGUF file has.")
         source, keys = where
         for key in keys:
             if isinstance(source, Slice):  # one expert of a stack

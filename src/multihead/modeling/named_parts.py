@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..nn.own_names import own_modules, own_parameters
 from .reference_names import are_shown, reference_names
@@ -26,7 +26,7 @@ class NamedParts(nn.Module):
         return self._reference_names() if are_shown() and not self.prepared else None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (nn.Module, nn.Parameter)) and name not in self._modules:
+        if isinstance(value, (nn.Module, Tensor)) and name not in self._modules and name not in self._buffers:
             names = self._reference_names()
             if names is not None and name in names.top_names(self):
                 names.set_part(self, name, value)
@@ -69,6 +69,15 @@ class NamedParts(nn.Module):
         if names is None:
             return super().named_modules(memo, prefix, remove_duplicate)
         return names.named_modules(self, memo, prefix, remove_duplicate)
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield (name, parameter) in the order of `parameters`, by the names of `use_reference_names`."""
+        names = self._shown_names() if recurse else None
+        if names is None:
+            return super().named_parameters(prefix, recurse, remove_duplicate)
+        return names.named_parameters(self, prefix, remove_duplicate)
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Return all tensors, by the names of `use_reference_names`."""

@@ -14,7 +14,7 @@ def _no_names() -> Any:
 
 
 _load: Callable[[], Any] = _no_names
-_shown = False
+_shown = True
 
 
 def register(load: Callable[[], Any]) -> None:
@@ -31,7 +31,7 @@ def reference_names() -> Any:
 def use_reference_names(whether: bool = True) -> None:
     """Let `named_modules`, `named_parameters` and `state_dict` of all models have the reference's names, or ours.
 
-    `multihead.alias` does so. Files and attributes are the same either way.
+    They have the reference's unless a program asks for ours. Files and attributes are the same either way.
     """
     global _shown
     _shown = whether

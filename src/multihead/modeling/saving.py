@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..adapters import files as adapters
 from ..checkpoints.folder import is_weights, save_tensors
@@ -17,7 +17,7 @@ from ..files import rebuild_folder
 from ..hub.local import is_adapter
 from ..hub.push import pop_upload
 from ..nn.empty import empty_weights
-from ..nn.own_names import own_parameters
+from ..nn.own_names import own_modules
 from ..nn.quantized_linear import is_quantized
 from ..runtime.prepared_files import save as save_prepared
 from .base_model import BaseModel
@@ -129,8 +129,13 @@ def own_buffers(model: BaseModel) -> list[str]:
     """Return the names of persistent buffers in the parts that a subclass added; no family has any."""
     if not model.own_parts:
         return []
-    parameters = {name for name, _ in own_parameters(model, remove_duplicate=False)}
-    return [n for n in nn.Module.state_dict(model) if n not in parameters and n.partition(".")[0] in model.own_parts]
+    return [
+        f"{path}.{leaf}"
+        for path, owner in own_modules(model, remove_duplicate=False)
+        if path.partition(".")[0] in model.own_parts
+        for leaf, value in owner._buffers.items()
+        if value is not None and leaf not in owner._non_persistent_buffers_set
+    ]
 
 
 def shard_bytes(size: int | str) -> int:

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..nn.own_names import own_modules
+
 PLAIN = (bool, int, float, str, bytes, complex, type(None), torch.dtype)
 LEFT_OUT = frozenset(("_modules", "_buffers", "_parameters", "config", "training"))  # compared otherwise, or not at all
 
 
 def same_structure(one: nn.Module, other: nn.Module) -> bool:
     """True if two modules have the same parts with the same attributes; parameters count by their shapes."""
-    parts, others = dict(one.named_modules()), dict(other.named_modules())
+    parts, others = dict(own_modules(one)), dict(own_modules(other))
     return parts.keys() == others.keys() and all(same_module(parts[name], others[name]) for name in parts)
 
 

@@ -14,6 +14,7 @@ from ..checkpoints.tensor_sources import Chained, Joined, Sharded, Source
 from ..errors import InvalidInput, UnsupportedConfig, read_errors
 from ..modeling.base_model import BaseModel
 from ..nn.experts import StackedExperts
+from ..nn.own_names import own_modules
 from ..nn.weights import Linear
 
 LAYER = re.compile(r"^backbone\.(?:.*?\.)?layers\.\d+(?=\.)")
@@ -88,7 +89,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _unpacked(model: nn.Module) -> Iterator[str]:
     """Yield the paths of modules that choose experts, which stay as they are."""
-    for path, module in model.named_modules():
+    for path, module in own_modules(model):
         for name in getattr(module, "unpacked", ()):
             yield f"{path}.{name}"
 

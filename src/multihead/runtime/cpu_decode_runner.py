@@ -18,6 +18,7 @@ from ..nn.cache.cache_rows import slot_rows
 from ..nn.cache.layer_cache import KVLayerCache
 from ..nn.cache.store import CachedSequence, KVCacheManager
 from ..nn.experts import RoutedExperts, parts_without_experts
+from ..nn.own_names import own_buffers, own_parameters
 from ..nn.switch import SwitchFeedForward
 from ..nn.weights import Embedding, Linear, ScaledEmbedding
 from .cpu_decode import CpuDecodeStep, DecodeSlots, decode_refusal, fits_cpu_decode
@@ -81,7 +82,7 @@ class CpuDecodeRunner(EagerRunner):
                 if isinstance(part, EXPERTS) and not known:
                     return f"layer {number} has a {type(part).__name__} that runs layer by layer"
         if not all(x.is_cpu for x in chain(model.parameters(), model.buffers())):
-            named = chain(model.named_parameters(), model.named_buffers())
+            named = chain(own_parameters(model), own_buffers(model))
             return next(f"{name} is on {x.device}" for name, x in named if not x.is_cpu)
         decoder = _described[store] = _decoder(model)
         if decoder is None or not decoder.complete:

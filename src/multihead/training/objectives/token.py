@@ -6,7 +6,7 @@ together. It reads examples as the readers of `training.data` build them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from ...kernels.ragged import SequenceLayout
 from ...modeling.seq2seq import SequenceToSequence
 from ...nn.experts import collected_scores
 from ...nn.forward_context import SelectedTokens
+from ...nn.own_names import own_modules
 from ..data.features import Example
 from . import losses
 from .packed_batch import (
@@ -66,6 +67,16 @@ class Objective(nn.Module):
     def __init__(self, model: Any, smoothing: float = 0.0) -> None:
         super().__init__()
         self.model, self.smoothing = model, smoothing
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Yield (path, module) by our attributes: what shards and averages parameters must see each in one module."""
+        for path, module in own_modules(self, prefix, remove_duplicate=remove_duplicate):
+            if memo is None or module not in memo:
+                if memo is not None and remove_duplicate:
+                    memo.add(module)
+                yield path, module
 
     @property
     def device(self) -> torch.device:

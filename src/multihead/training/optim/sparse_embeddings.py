@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.ops import backend
+from ...nn.own_names import own_parameters
 
 MIN_ROWS = 4096  # smallest embedding table for which sparse updates are faster
 
@@ -21,7 +22,7 @@ def sparse_gradients(model: nn.Module) -> Iterator[None]:
 
     Tables that the C++ kernels do not support are left out: torch's operations update some rows no faster than all.
     """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    uses = Counter(id(p) for _, p in own_parameters(model, remove_duplicate=False))
     tables = [
         module
         for module in model.modules()
