@@ -124,15 +124,13 @@ class KeyMap:
         prefix = self._prefix(names)
         missing, misshapen, used, aliases = [], {}, set(), dict(self.aliases)
         wrong: dict[str, Tensor] = {}
-        owned = {
-            key for path, _, _, _ in parameter_owners(module) if (at := self.locate(path, prefix)) for key in at[1]
-        }
+        owners = [(*row, self.locate(row[0], prefix)) for row in parameter_owners(module)]
+        owned = {key for *_, where in owners if where for key in where[1]}
         stored = RecentTensors(stored)
         self.check_computed(stored, names, source)
         self._check_constants(stored, names, prefix, source)
-        steps = LoadSteps(READING, sum(each.numel() for _, _, _, each in parameter_owners(module)))
-        for path, owner, leaf, parameter in parameter_owners(module):
-            where = self.locate(path, prefix)
+        steps = LoadSteps(READING, sum(parameter.numel() for _, _, _, parameter, _ in owners))
+        for path, owner, leaf, parameter, where in owners:
             wanted = [key if key in names else aliases.get(key, key) for key in (where[1] if where else (path,))]
             fallbacks = [other for own, other in self.fallback_names if path == own and other in names]
             wanted, lent = (fallbacks[:1], True) if fallbacks and wanted[0] not in names else (wanted, False)

@@ -13,20 +13,19 @@ if TYPE_CHECKING:  # `--help` counts parameters of no model, and must not wait f
     from torch import Tensor, nn
 
 
-def own_modules(
-    module: nn.Module, path: str = "", seen: set[int] | None = None, *, remove_duplicate: bool = True
-) -> Iterator[tuple[str, nn.Module]]:
+def own_modules(module: nn.Module, path: str = "", *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Module]]:
     """Yield (path, module) of a module and of all inside of it, as `nn.Module.named_modules` does."""
-    seen = set() if seen is None else seen
-    if id(module) in seen:
-        return
-    if remove_duplicate:
-        seen.add(id(module))
-    yield path, module
-    for name, inner in module._modules.items():
-        if inner is not None:
-            where = f"{path}.{name}" if path else name
-            yield from own_modules(inner, where, seen, remove_duplicate=remove_duplicate)
+    seen: set[int] = set()
+    left = [(path, module)]  # what comes next is last
+    while left:
+        path, found = left.pop()
+        if id(found) in seen:
+            continue
+        if remove_duplicate:
+            seen.add(id(found))
+        yield path, found
+        inside = [(name, inner) for name, inner in found._modules.items() if inner is not None]
+        left += [(f"{path}.{name}" if path else name, inner) for name, inner in reversed(inside)]
 
 
 def own_parameters(module: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Parameter]]:

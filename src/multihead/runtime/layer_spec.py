@@ -8,7 +8,7 @@ its neutral value: fast paths then decline layers that set it, until they comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -287,7 +287,8 @@ def adopt(module: nn.Module, layer: nn.Module, *without: str) -> None:
 
 _UNHOOKED = nn.Identity()  # is hooked only by a global hook on all modules
 _MEMBERS: dict[type, dict[str, Any]] = {}  # methods and class attributes of each class, as defined
-_CHECKED: dict[type, list[int]] = {}  # identities of a class's members when they were last compared and found equal
+_NOW: dict[type, ValuesView[Any]] = {}  # views of the members that each class has now
+_CHECKED: dict[type, tuple[Any, ...]] = {}  # members of a class when they were last compared and found equal
 
 
 def _members(kind: type) -> dict[str, Any]:
@@ -298,6 +299,7 @@ def _remember(kind: type) -> None:
     for parent in kind.__mro__:
         if parent is not nn.Module and parent is not object:
             _MEMBERS.setdefault(parent, _members(parent))
+            _NOW.setdefault(parent, vars(parent).values())
 
 
 for _kind in CLASSES:
@@ -306,12 +308,12 @@ for _kind in CLASSES:
 
 def classes_unchanged() -> bool:
     """Return True if no method or class attribute of the described classes was replaced."""
-    for kind, members in _MEMBERS.items():
-        identities = list(map(id, vars(kind).values()))
-        if identities != _CHECKED.get(kind):  # comparing identities is cheap, so it is done in every pass
-            if _members(kind) != members:
+    for kind, view in _NOW.items():
+        now = tuple(view)
+        if now != _CHECKED.get(kind):  # a comparison with the same objects is cheap, so it is done in every pass
+            if _members(kind) != _MEMBERS[kind]:
                 return False
-            _CHECKED[kind] = identities
+            _CHECKED[kind] = now
     return True
 
 
