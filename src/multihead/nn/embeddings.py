@@ -23,13 +23,16 @@ class LearnedPositions(nn.Module):
         offset: rows before the first position's (RoBERTa and OPT have 2).
         padding: an id that takes no position of a text; the row before the first one's is its own (RoBERTa).
         by_row: `position_ids` of a caller name rows of the table, as in all families with a `padding`.
+        table: of `count` rows, where it is no plain one (Reformer).
     """
 
     def __init__(
-        self, count: int, width: int, *, offset: int = 0, padding: int | None = None, by_row: bool = False
-    ) -> None:
+        self, count: int, width: int, *, offset: int = 0, padding: int | None = None, by_row: bool = False,
+        table: nn.Module | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.table, self.offset, self.padding = Embedding(count, width), offset, padding
+        self.table: Any = Embedding(count, width) if table is None else table
+        self.offset, self.padding = offset, padding
         self.by_row = by_row or padding is not None
 
     @property

@@ -56,5 +56,4 @@ class AxialPositions(LearnedPositions):
     """Learned positions whose table is a grid."""
 
     def __init__(self, shape: tuple[int, int], widths: tuple[int, int]) -> None:
-        nn.Module.__init__(self)
-        self.table, self.offset, self.padding = AxialTable(shape, widths), 0, None  # type: ignore[assignment]
+        super().__init__(shape[0] * shape[1], sum(widths), table=AxialTable(shape, widths))
