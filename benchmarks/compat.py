@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import subprocess
 import sys
@@ -95,8 +96,9 @@ def difference(found: Any, expected: Any, path: str = "answer") -> str | None:
     elif isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
         pairs = [(f"{path}[{n}]", one, other) for n, (one, other) in enumerate(zip(found, expected, strict=True))]
     elif isinstance(expected, float) and isinstance(found, (int, float)):
-        near = abs(found - expected) <= TOLERANCE * max(1.0, abs(expected)) or found == expected
-        return None if near or found != found else f"{path}: {found:.6g}, not {expected:.6g}"
+        near = math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        both = math.isnan(found) and math.isnan(expected)
+        return None if near or both else f"{path}: {found:.6g}, not {expected:.6g}"
     else:
         return None if found == expected else f"{path}: {str(found)[:80]}, not {str(expected)[:80]}"
     return next((text for name, one, other in pairs if (text := difference(one, other, name))), None)

@@ -23,7 +23,7 @@ PACKAGE_ROOT = Path(__file__).parents[3]
 
 
 class Engine(Protocol):
-    """What performs the tasks of a job, in any order."""
+    """Performs the tasks of a job, in any order."""
 
     def run(self, job: BatchJob, tasks: Iterator[Task]) -> Iterator[Summary]:
         """Yield the summary of each task when it is done. Tasks are taken when they can be begun."""
