@@ -118,6 +118,15 @@ def test_every_text_follows_the_grammar(pair):
         assert re.fullmatch(r"[1-9]\d?( \+ [1-9]\d?)+ = [1-9]\d?", text) or len(text) > 60  # cut at its limit
 
 
+def test_every_text_follows_a_grammar_in_gbnf(pair):
+    grammar = """
+        root ::= number (" + " number)+ " = " number  # as llama.cpp's clients send it
+        number ::= [1-9] [0-9]?
+    """
+    for text in said(pair, grammar=grammar, do_sample=True, seed=4, num_return_sequences=5, top_k=0):
+        assert re.fullmatch(r"[1-9]\d?( \+ [1-9]\d?)+ = [1-9]\d?", text) or len(text) > 60  # cut at its limit
+
+
 def test_one_of_many_texts(pair):
     (text,) = said(pair, grammar=choice(3000))
     assert text in map(str, range(3000))
@@ -151,6 +160,9 @@ def test_a_draft_changes_nothing(pair):
         ({"json_schema": 5}, "must be a JSON schema"),
         ({"regex": "("}, "unclosed group"),
         ({"grammar": "start: missing"}, "missing"),
+        ({"grammar": "root ::= missing"}, "MISSING|missing"),
+        ({"grammar": "root ::= (" * 2}, "grammar"),
+        ({"grammar": "root ::= " + "(" * 30_000}, "grammar"),
         ({"regex": "a", "grammar": 'start: "a"'}, "two forms"),
         ({"regex": "a", "tokenizer": None}, "tokenizer"),
         ({"regex": "a", "eos_token_id": []}, "eos_token_id"),

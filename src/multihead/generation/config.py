@@ -67,8 +67,8 @@ class GenerationConfig(PushToHub):
         sequence_bias: added to the score of a run's last token: [[[ids], bias], ...] or {(ids): bias}.
         no_repeat_ngram_size: no run of so many tokens comes twice (off). encoder_no_repeat_ngram_size: or comes from
             the source (off). bad_words_ids: runs that never come.
-        json_schema, regex, grammar: the form of the text (a grammar in Lark's notation); needs the tokenizer, see
-            `logits.grammar`. The text ends once it has the form, or is cut at its limit.
+        json_schema, regex, grammar: the form of the text (a grammar in Lark's notation or GBNF); needs the tokenizer,
+            see `logits.grammar`. The text ends once it has the form, or is cut at its limit.
         force_words_ids: runs that must come, each one, or a list of which one will do; beam search only.
         constraints: the same as objects of `constraints`.
         suppress_tokens, begin_suppress_tokens: never, or not first. forced_bos_token_id, forced_eos_token_id: the

@@ -7,6 +7,7 @@ parser state for each sequence.
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ FORMS = ("json_schema", "regex", "grammar")
 SPACE = r"\n? {0,16}"  # between parts of JSON: lines may be indented, but blanks are limited
 MAX_STATES = 512  # parser states kept of one request
 MAX_BRANCHES = 20_000  # alternatives at one place of a text, such as the texts of a choice
+GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
 MAX_ITEMS = 200_000  # of the parser in one step: 10 ms
 
 _tokenizers: WeakKeyDictionary[Any, dict[Any, LLTokenizer]] = WeakKeyDictionary()
@@ -144,8 +146,17 @@ def compile_form(library: Any, name: str, given: Any) -> str:
     elif name == "regex":
         form = library.LLMatcher.grammar_from_regex(given)
     else:
-        form = library.LLMatcher.grammar_from_lark(given)
+        form = library.LLMatcher.grammar_from_lark(lark_text(given))
     return str(form)
+
+
+def lark_text(given: str) -> str:
+    """Return a grammar in Lark's notation, also from GBNF, which llama.cpp and xgrammar read."""
+    if not GBNF_RULE.search(given):
+        return given
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    return str(gbnf_to_lark(given))
 
 
 def llguidance() -> Any:

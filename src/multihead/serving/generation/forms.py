@@ -121,7 +121,7 @@ def structured_form(
             raise ApiError(f"{field} has {len(value)} characters; {MAX_FORM_TEXT} are read.", param=field)
         return {kind: value}
     raise ApiError(
-        f"{field} is not computed here; it can be json, json_object, regex, choice or grammar (in Lark's form).",
+        f"{field} is not computed here; it can be json, json_object, regex, choice or grammar (Lark's or GBNF).",
         param=field, code="unsupported_parameter",
     )  # fmt: skip
 
