@@ -381,6 +381,9 @@ REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("layer_types", {"model_type": "dots3_note_text", "layer_types": ["chunked_attention"] * 46}),
     ("per_layer_config", {"model_type": "dots3_note_text", "per_layer_config": {"0": {"head_dim": 1}}}),
     ("per_layer_config", {"model_type": "dots3_note_text", "per_layer_config": {"02": {"hidden_size": 1}}}),
+    # the reference turns as many channels as `head_dim` says, and fails, or turns all by one angle where it is 2
+    *[("head_dim = 2 ", {"model_type": kind, "head_dim": 2, "num_experts_per_tok": 1})
+      for kind in ("deepseek_v3", "kimi_k2", "glm4_moe_lite", "axk1", "youtu", "longcat_flash", "mistral4")],
 )  # fmt: skip
 
 
@@ -405,7 +408,7 @@ def test_layers_of_a_file_are_numbered_with_zeros_before():
     "sizes", [{"n_group": 6}, {"num_experts_per_tok": 7}, {"n_group": 4}, {"topk_group": 3}], ids=str
 )
 def test_experts_that_no_token_could_choose_are_refused(sizes):
-    entries = {**LLAMA, "n_routed_experts": 6, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
+    entries = {**LLAMA, "head_dim": 4, "n_routed_experts": 6, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
                "q_lora_rank": 8, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
                "num_key_value_heads": 4, "first_k_dense_replace": 0}  # fmt: skip
     with pytest.raises(multihead.errors.UnsupportedConfig, match="experts"):

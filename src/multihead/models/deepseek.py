@@ -33,6 +33,14 @@ def check_groups(config: Any) -> None:
         )
 
 
+def check_head_dim(config: Any) -> None:
+    """Raise UnsupportedConfig if `head_dim`, by which the reference turns channels, is not the width that is turned."""
+    if config.head_dim not in (None, config.qk_rope_head_dim):
+        raise UnsupportedConfig(
+            f"head_dim = {config.head_dim} is not qk_rope_head_dim = {config.qk_rope_head_dim}. Leave it out."
+        )
+
+
 @dataclass(kw_only=True)
 class DeepseekV2Config(llama.LlamaConfig):
     model_type = "deepseek_v2"
@@ -82,6 +90,7 @@ class DeepseekV2Config(llama.LlamaConfig):
 @dataclass(kw_only=True)
 class DeepseekV3Config(DeepseekV2Config):
     model_type = "deepseek_v3"
+    turns_heads: ClassVar[bool] = True  # the reference's rotary positions have the width `head_dim`
 
     vocab_size: Size = 129280
     hidden_size: Size = 7168
@@ -110,6 +119,11 @@ class DeepseekV3Config(DeepseekV2Config):
         entries = super().normalized(entries)
         count = entries.pop("num_mtp_layers", None)
         return entries if count is None else {"num_nextn_predict_layers": count, **entries}
+
+    def check(self) -> None:
+        super().check()
+        if self.turns_heads:
+            check_head_dim(self)
 
 
 def rule2(config: DeepseekV2Config) -> Rule:

@@ -25,6 +25,7 @@ class DeepseekV32Config(deepseek.DeepseekV3Config):
     model_type = "deepseek_v32"
     inert: ClassVar[tuple[str, ...]] = (*deepseek.DeepseekV3Config.inert, "layer_types")
     rotary_factor: ClassVar[float | None] = 1.0
+    turns_heads: ClassVar[bool] = False
 
     num_key_value_heads: Size | None = 128
     max_position_embeddings: Size = 163840

@@ -74,8 +74,7 @@ class LongcatFlashConfig(llama.LlamaConfig):
     def check(self) -> None:
         if self.qk_head_dim not in (None, self.qk_nope_head_dim + self.qk_rope_head_dim):
             raise UnsupportedConfig(f"qk_head_dim = {self.qk_head_dim} is not the sum of its two parts.")
-        if self.head_dim != self.qk_rope_head_dim:  # the reference's rotary positions have this width
-            raise UnsupportedConfig(f"head_dim = {self.head_dim} is not qk_rope_head_dim = {self.qk_rope_head_dim}.")
+        deepseek.check_head_dim(self)
 
 
 def experts(config: LongcatFlashConfig) -> RoutedExperts:

@@ -44,8 +44,12 @@ class Mistral4Config(deepseek.DeepseekV2Config):
         entries = super().normalized(with_growing_queries(entries, usual))
         part = entries["rope_parameters"].pop("partial_rotary_factor", None)
         turned, plain = (entries.get(name) or getattr(cls, name) for name in ("qk_rope_head_dim", "qk_nope_head_dim"))
-        if part is not None and abs(part * (turned + plain) - turned) > 0.5:
-            raise UnsupportedConfig(f"partial_rotary_factor is {part!r}; qk_rope_head_dim turns {turned} channels.")
+        part = turned / (turned + plain) if part is None else part
+        width = entries.get("head_dim") or turned + plain
+        if int(part * width + 1e-3) != turned:
+            raise UnsupportedConfig(
+                f"partial_rotary_factor is {part!r} of head_dim = {width} channels; qk_rope_head_dim turns {turned}."
+            )
         return entries
 
 

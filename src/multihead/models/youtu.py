@@ -11,7 +11,7 @@ from ..config import Count, Size
 from ..nn.stack import Stack
 from . import llama
 from .common.patterns import rotary_of
-from .deepseek import attention, score_scale
+from .deepseek import attention, check_head_dim, score_scale
 
 
 @dataclass(kw_only=True)
@@ -41,6 +41,7 @@ class YoutuConfig(llama.LlamaConfig):
 
     def check(self) -> None:
         super().check()
+        check_head_dim(self)
         if self.initializer_range is None:
             self.initializer_range = 2.0 / (5.0 * self.hidden_size) ** 0.5
 
