@@ -17,6 +17,7 @@ import multihead
 from multihead.compat.tensors import Conv1D
 from multihead.compat.training_names import get_parameter_names
 from multihead.errors import InvalidInput, UnknownPart, UnsupportedConfig, UnsupportedOption
+from multihead.nn.hooks import is_hooked
 
 TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 8, "vocab_size": 20}
 IDS = torch.tensor([[1, 2, 3]])
@@ -142,8 +143,8 @@ def test_freezing_and_modes_reach_the_part_alone(bert):
 
 
 def test_what_has_no_meaning_is_refused(bert, gpt2):
-    with pytest.raises(UnsupportedOption, match=r"bert\.encoder cannot have hooks"):
-        bert.bert.encoder.register_forward_hook(print)
+    with pytest.raises(UnsupportedOption, match=r"bert\.encoder cannot be called.* Its inner parts can: layer"):
+        bert.bert.encoder(torch.zeros(1, 8))
     with pytest.raises(UnsupportedOption, match=r"bert\.extra is no part"):
         bert.bert.extra = nn.Linear(2, 2)
     with pytest.raises(UnsupportedOption, match="lm_head cannot be replaced"):
@@ -170,10 +171,10 @@ ROWS = {
 }  # fmt: skip
 
 
-def both(name: str) -> tuple[nn.Module, nn.Module]:
+def both(name: str, **more: int) -> tuple[nn.Module, nn.Module]:
     """Return the reference's model and ours, of the same config, with other numbers."""
-    config = f"{name.partition('For')[0].removesuffix('LMHeadModel')}Config"
-    theirs, ours = (getattr(each, name)(getattr(each, config)(**ROWS[name])) for each in (transformers, multihead))
+    config, row = f"{name.partition('For')[0].removesuffix('LMHeadModel')}Config", {**ROWS.get(name, SIZES), **more}
+    theirs, ours = (getattr(each, name)(getattr(each, config)(**row)) for each in (transformers, multihead))
     return theirs, ours
 
 
@@ -284,3 +285,77 @@ def test_computed_tables_and_buffers_of_the_reference(reference_names):
         ours.load_state_dict({**stored, table: stored[table] + 1})
     ours.final_logits_bias = torch.ones(1, 20)
     assert (ours.state_dict()["final_logits_bias"] == 1).all()
+
+
+def hooked(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, list[list[float]]]:
+    """Return what hooks on every module see by its name: input, output, gradients of both."""
+    names = {module: name for name, module in model.named_modules() if name}
+    seen: dict[str, list[list[float]]] = {}
+
+    def see(module: nn.Module, *given: object) -> None:
+        for one in given:
+            first = one[0] if isinstance(one, (tuple, transformers.utils.ModelOutput)) and len(one) else one
+            seen.setdefault(names[module], []).append(first.flatten().tolist() if torch.is_tensor(first) else [])
+
+    handles = [module.register_forward_hook(see) for module in names]
+    handles += [module.register_full_backward_hook(see) for module in names]
+    (model(**inputs).logits ** 2).sum().backward()
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+SPANS = {
+    "BertForMaskedLM": ["bert.encoder", "bert.encoder.layer.1", "bert.encoder.layer.0.attention.self",
+                        "bert.encoder.layer.0.attention.output", "bert.encoder.layer.0.intermediate",
+                        "bert.encoder.layer.1.output", "cls.predictions.decoder"],
+    "AlbertForMaskedLM": ["albert.encoder"],
+    "GPT2LMHeadModel": ["transformer.h.0.attn.c_attn", "transformer.h.1.mlp", "lm_head"],
+    "T5ForConditionalGeneration": ["encoder.block.0", "decoder.block.0", "lm_head"],
+    "Gemma2ForCausalLM": ["model.layers.0.mlp", "lm_head"],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*backward hook")
+@pytest.mark.parametrize("name", SPANS)
+def test_hooks_on_every_part_see_what_the_references_see(name):
+    more = {"BertForMaskedLM": {"num_hidden_layers": 2}, "GPT2LMHeadModel": {"n_layer": 2}}.get(name, {})
+    more |= {"embedding_size": 4, "num_hidden_layers": 3} if name == "AlbertForMaskedLM" else {}
+    more |= {"head_dim": 4, "num_key_value_heads": 1} if name == "Gemma2ForCausalLM" else {}
+    theirs, ours = (model.eval() for model in both(name, **more))
+    ours.load_state_dict(theirs.state_dict())
+    inputs = {"input_ids": torch.tensor([[3, 4, 5]])}
+    inputs |= {"decoder_input_ids": torch.tensor([[0, 6]])} if ours.config.is_encoder_decoder else {}
+    expected, found = hooked(theirs, inputs), hooked(ours, inputs)
+    for part in SPANS[name]:
+        pairs = list(zip(found[part], expected[part], strict=False))  # the reference's encoders have no gradients
+        assert len(found[part]) == 4
+        assert any(want for _, want in pairs), part
+        for got, want in pairs:  # the reference passes states to some parts by keyword
+            assert not want or got == pytest.approx(want, rel=1e-3, abs=1e-5), part
+    assert not any(map(is_hooked, ours.modules()))
+
+
+def test_what_a_hook_returns_takes_the_place_of_a_parts_input_or_output(bert, gpt2):
+    attention, doubled = bert.bert.encoder.layer[0].attention.self, lambda *given: given[-1] * 2
+    with attention.register_forward_hook(doubled):
+        found = bert(IDS).logits
+    with torch.no_grad():
+        attention.value.weight.mul_(2)
+        attention.value.bias.mul_(2)
+    torch.testing.assert_close(bert(IDS).logits, found)
+    with torch.no_grad(), bert.bert.encoder.register_forward_pre_hook(lambda part, given: (given[0] * 0, *given[1:])):
+        assert torch.equal(bert(IDS).logits, bert(IDS + 4).logits)
+    assert not torch.equal(bert(IDS).logits, bert(IDS + 4).logits)
+
+    joined, seen = gpt2.transformer.h[0].attn.c_attn, []
+    gpt2.generate(IDS, max_new_tokens=2, do_sample=False)  # with the fast path
+    with joined.register_forward_hook(doubled), gpt2.lm_head.register_forward_hook(lambda *given: seen.append(given)):
+        found = gpt2(IDS).logits
+        gpt2.generate(IDS, max_new_tokens=3, do_sample=False, eos_token_id=None)
+        torch.testing.assert_close(seen[0][2], found[0])
+        assert [(given[0], len(given[2])) for given in seen[1:]] == [(gpt2.lm_head, 1)] * 3
+    with torch.no_grad():
+        joined.weight.mul_(2)
+        joined.bias.mul_(2)
+    torch.testing.assert_close(gpt2(IDS).logits, found)

@@ -146,7 +146,9 @@ class TreeBuilder:
         leaves, module = self.leaves.get(path, {}), self.table.modules.get(path)
         if module is not None and not self.inner[path] and self._is_whole(module, leaves):
             return module, self.table.paths.get(path)
-        inner = {name: self.part(f"{path}.{name}" if path else name) for name in self.inner[path]}
+        names = list(self.inner[path])
+        names = sorted(names, key=int) if all(map(str.isdecimal, names)) else names
+        inner = {name: self.part(f"{path}.{name}" if path else name) for name in names}
         kind = self._kind(path, leaves)
         own = self._own(path, kind is PartList, [place for _, place in inner.values()])
         cover = tuple(self.own[place] for place in self._cover(path))
@@ -164,7 +166,7 @@ class TreeBuilder:
     def _kind(self, path: str, leaves: dict[str, StoredTensor]) -> type[Part]:
         names = list(self.inner[path])
         if names:
-            return PartList if names == [str(n) for n in range(len(names))] and not leaves else Part
+            return PartList if {*names} == {str(n) for n in range(len(names))} and not leaves else Part
         if not leaves.keys() <= {"weight", "bias"} or "weight" not in leaves:
             return Part
         pieces = leaves["weight"].pieces
@@ -182,6 +184,12 @@ class TreeBuilder:
             if not place or self.counts[place] != len(units):
                 return None
             module = self.own.get(place)
+            if (
+                is_list
+                and isinstance(module, nn.ModuleList)
+                and {*inner} - {None, *(f"{place}.{n}" for n in module._modules)}
+            ):
+                return None  # T5's `block.0.layer`, where there is one block
             below = len(inner) == 1 and inner[0] is not None and not inner[0].startswith(f"{place}.")
             if module is not None and isinstance(module, nn.ModuleList) is is_list and not below:
                 return place

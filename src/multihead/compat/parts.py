@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..errors import InvalidInput, UnknownPart, UnsupportedOption
 from ..kernels.ops import linear
 from .assigned_parts import join_outputs
+from .part_hooks import JoinedHooks, PartHooks, ScoreHooks, SpanHooks
+from .part_spans import span_of, tied_head
 from .stored_tensors import Piece, StoredTensor, shown
 from .tensors import Conv1D
 
@@ -33,6 +35,7 @@ class PartInfo:
         tensors: the reference's leaf name -> the tensor in its layout. shown: those that were asked for.
         replace: puts a program's module in the place of an inner part.
         base: makes the model without its head, for the part that is one. made: that model, once it is.
+        hooks: those of a part without a module of ours, once there is one.
     """
 
     path: str
@@ -43,6 +46,7 @@ class PartInfo:
     replace: Callable[[PartInfo, nn.Module | None, Any, str], None]
     base: Callable[[], nn.Module] | None = None
     made: Any = None
+    hooks: PartHooks | None = None
     shown: dict[str, nn.Parameter] = field(default_factory=dict)
 
 
@@ -231,11 +235,38 @@ def learned_pieces(leaf: str, tensor: StoredTensor) -> dict[str, Piece]:
 
 
 def _hook_method(name: str) -> Callable[..., Any]:
-    def register(self: Part, *args: Any, **options: Any) -> Any:
-        return getattr(self.own_module("have hooks"), name)(*args, **options)
+    def register(self: Part, hook: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        own = self.part_info.own
+        if isinstance(self, PartList):
+            return getattr(nn.Module, name)(self, hook, *args, **options)  # no pass calls a list, nor the reference's
+        if own is not None:
+            return getattr(own, name)(lambda _, *given: hook(self, *given), *args, **options)
+        return _part_hooks(self).register(name, hook, *args, **options)
 
-    register.__name__, register.__doc__ = name, f"Call `{name}` of our module. Raises UnsupportedOption without one."
+    register.__name__, register.__doc__ = (
+        name,
+        f"Do what torch's `{name}` does. Raises UnsupportedOption for some parts.",
+    )
     return register
+
+
+def _part_hooks(part: Part) -> PartHooks:
+    """Return the hooks of a part without a module of ours. Raises UnsupportedOption where nothing of ours spans it."""
+    info, model = part.part_info, part.part_info.model()
+    pieces = info.tensors["weight"].pieces if isinstance(part, (LinearPart, Conv1DPart)) else ()
+    linear_only = all(piece.index is None and isinstance(piece.owner, nn.Linear) for piece in pieces)
+    if info.hooks is None and len(pieces) > 1 and linear_only:
+        info.hooks = JoinedHooks(part, [piece.owner for piece in pieces], [piece.source for piece in pieces])
+    elif info.hooks is None and len(pieces) == 1 and not info.cover:
+        head = tied_head(model, pieces[0].parameter)
+        info.hooks = None if head is None else ScoreHooks(part, head)
+    elif info.hooks is None:
+        span = span_of(model, info.cover, info.base is not None)
+        info.hooks = None if span is None else SpanHooks(part, span)
+    if info.hooks is None:
+        part.own_module("have hooks")
+    assert info.hooks is not None
+    return info.hooks
 
 
 for _name in HOOKS:
