@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import multihead
+from multihead.models.common.registry import parse_config
 
 from .case import batch, reference
 from .cases import CASES
@@ -85,3 +86,20 @@ def test_positions_that_are_given_are_not_counted(tmp_path):
         ours(ids, position_ids=torch.full((1, 4), ours.config.max_position_embeddings))
     with pytest.raises(multihead.errors.InvalidInput, match="below the first"):
         ours(ids, position_ids=torch.full((1, 4), -1))
+
+
+WITHOUT = ("xlnet", "funnel", "bloom", "mpt", "mamba", "mamba2", "rwkv", "xlstm", "t5", "longt5-local")
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_positions_that_a_family_does_not_read_are_refused_unless_it_counts_the_same(name):
+    """The reference's classes take no `position_ids`, or drop them as unknown arguments."""
+    case = ROWS[name]
+    kind = f"{case.family}{'EncoderModel' if case.made.is_encoder_decoder else 'Model'}"
+    model = getattr(multihead, kind)(parse_config(case.made.to_dict())).eval()
+    ids, counted = torch.randint(5, 90, (2, 9)), torch.arange(9)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids, position_ids=counted)[0], model(ids)[0])
+        for given in (counted + 3, counted.flip(1) * 2):
+            with pytest.raises(multihead.errors.InvalidInput, match="position_ids"):
+                model(ids, position_ids=given)

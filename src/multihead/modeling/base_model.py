@@ -42,7 +42,7 @@ from ..runtime.prepare import prepare
 from ..runtime.select_runner import check_name, default_name
 from ..runtime.turns import in_turn
 from .model_methods import ModelMethodsMixin
-from .pack_inputs import PackedInputs, check_cache_position, own_cache, pack_inputs, to_int64
+from .pack_inputs import PackedInputs, check_cache_position, check_counted, own_cache, pack_inputs, to_int64
 from .recompute_cache import run_with_cache
 from .unpack_outputs import PackedOutput, pack_token_lists, pad_attentions, select_columns
 
@@ -238,6 +238,7 @@ class BaseModel(ModelMethodsMixin, AdapterMixin):
             device=self.device,
             restarts=self.backbone.causal and not use_cache and (self._is_headless or self.head_type.generates),
         )
+        check_counted(read, past_key_values, self.architecture.reads_positions)
         if len(read.layout.runs) > read.layout.shape[0]:
             use_cache = False  # of several sequences in a row, none goes on
         check_cache_position(place, past_key_values, read.layout.shape[1])

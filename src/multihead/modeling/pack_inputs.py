@@ -112,6 +112,18 @@ def pack_inputs(
     )
 
 
+def check_counted(read: PackedInputs, cache: BatchCache | None, reads_positions: bool) -> None:
+    """Raise InvalidInput if a family does not read given positions, and they are not those that it counts itself."""
+    if reads_positions or not read.custom_positions:
+        return
+    past = None if cache is None else cache.lengths
+    if not torch.equal(read.positions, positions_in_sequences(read.layout.runs, read.positions.device, past)):
+        raise InvalidInput(
+            "This family tells tokens apart by their order alone, and counts them from the first of each text. "
+            "position_ids would change nothing: leave them out."
+        )
+
+
 def sequence_lengths(positions: Tensor) -> tuple[int, ...]:
     """Return the lengths of the sequences of some rows, which begin where a position is not the one before plus one.
 

@@ -184,4 +184,5 @@ ARCHITECTURE = Architecture(
         "BaseModel": HeadType("", HiddenOutput, pooled, labels=()),
     },
     backbone_variants=dict.fromkeys(("BaseModel", "ForSequenceClassification", "ForMultipleChoice"), BLOCKS),
+    reads_positions=False,
 )

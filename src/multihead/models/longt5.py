@@ -82,4 +82,5 @@ ARCHITECTURE = Architecture(
     backbone_variants={"EncoderModel": (build_encoder, partial(t5.encoder_keys, rows=source_rows))},
     untied_configs=t5.untied_configs,
     resolve_config=t5.RESOLVE_CONFIG,
+    reads_positions=False,
 )

@@ -240,6 +240,7 @@ ARCHITECTURE = Architecture(
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
     memory_names=("cache_params", "use_cache"),
+    reads_positions=False,
 )
 FALCON = ARCHITECTURE.derive("FalconMamba", FalconMambaConfig, lambda config: build(config, falcon_mixer))
 

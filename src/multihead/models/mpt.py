@@ -134,4 +134,5 @@ ARCHITECTURE = Architecture(
     },
     layouts={"gguf": gguf_keys},
     foreign_config={"gguf": gguf_config},
+    reads_positions=False,
 )

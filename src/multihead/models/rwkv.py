@@ -103,4 +103,5 @@ ARCHITECTURE = Architecture(
     keys,
     heads={"Model": None, "ForCausalLM": generate},
     memory_names=("state", "use_cache"),
+    reads_positions=False,
 )

@@ -315,4 +315,5 @@ ARCHITECTURE = Architecture(
     source_as_target=("ForSequenceClassification", "ForQuestionAnswering"),
     untied_configs=untied_configs,
     resolve_config=lambda config, stored: as_written(RESOLVE_CONFIG(config, stored), stored),
+    reads_positions=False,
 )

@@ -210,4 +210,5 @@ ARCHITECTURE = Architecture(
     inputs={"perm_mask": orders, "target_mapping": targets},
     memory_names=("mems", "use_mems"),
     prefix=PREFIX,
+    reads_positions=False,
 )

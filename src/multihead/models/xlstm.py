@@ -128,4 +128,5 @@ ARCHITECTURE = Architecture(
     keys,
     heads={"Model": None, "ForCausalLM": generate},
     memory_names=("cache_params", "use_cache"),
+    reads_positions=False,
 )

@@ -84,6 +84,8 @@ class Architecture:
         backbone_variants: `build` and `keys` of heads that need another backbone (an encoder or a decoder alone).
         inputs: the family's own inputs in addition to the usual ones, by name: packs the user's tensor for
             `ForwardContext.extra_inputs`.
+        reads_positions: False where no layer reads a token's position but by its distance to others, as in the
+            reference, whose `forward` takes no `position_ids`.
         memory_names: the family's own names of the arguments `past_key_values` and `use_cache`.
         methods: additional methods of the family's classes, by name.
         prefix: text that text-generation puts before each prompt, unless the call or the checkpoint names another.
@@ -106,6 +108,7 @@ class Architecture:
     head_types: Mapping[str, HeadType] = field(default_factory=dict)
     backbone_variants: Mapping[str, tuple[Build, Keys]] = field(default_factory=dict)
     inputs: Mapping[str, Pack] = field(default_factory=dict)
+    reads_positions: bool = True
     memory_names: tuple[str, str] = ("past_key_values", "use_cache")
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     prefix: str = ""
