@@ -23,6 +23,7 @@ def neomme(**changes: Any) -> Any:
 
 CASES = (
     Case("neomme", neomme(), ("Model", "ForMaskedLM"), unused=UNREAD),
+    Case("neomme-retrieval", neomme(), ("ForRetrieval",), unused=UNREAD),
     Case(
         "neomme-untied",
         neomme(tie_word_embeddings=False, attention_bias=True, mlp_bias=True, residual_multiplier=0.7, layer_types=None,
