@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import pickle
 import re
 import weakref
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from torch import nn
@@ -285,6 +287,36 @@ def test_computed_tables_and_buffers_of_the_reference(reference_names):
         ours.load_state_dict({**stored, table: stored[table] + 1})
     ours.final_logits_bias = torch.ones(1, 20)
     assert (ours.state_dict()["final_logits_bias"] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "BloomForCausalLM", "Phi3ForCausalLM"])
+def test_what_is_written_into_a_state_dict_reaches_the_model(name, tmp_path):
+    theirs, ours = both(name, **({"num_key_value_heads": 2, "pad_token_id": 0} if name[0] == "P" else {}))
+    ours.load_state_dict(theirs.state_dict())
+    again = "lm_head.weight" if ours.config.tie_word_embeddings else ""
+    live = {key: value for key, value in ours.state_dict().items() if key != again}
+    kept, file = copy.deepcopy(live), io.BytesIO()
+    with torch.no_grad():
+        for key, value in live.items():  # a moving average of weights
+            value.mul_(0.5).add_(kept[key], alpha=2)
+    for key, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[key] * 2.5)
+    safetensors.torch.save_file(live, tmp_path / "live.safetensors")
+    torch.save(live, file)
+    file.seek(0)
+    stored, *others = safetensors.torch.load_file(tmp_path / "live.safetensors"), torch.load(file), copy.deepcopy(live)
+    others += [pickle.loads(pickle.dumps(live)), {key: value.clone() for key, value in live.items()}]
+    for other in others:
+        assert {type(value) for value in other.values()} == {torch.Tensor}
+        assert all(torch.equal(value, stored[key]) for key, value in other.items())
+    theirs.load_state_dict(ours.state_dict())
+    assert all(torch.equal(value, stored[key]) for key, value in theirs.state_dict().items() if key in stored)
+    torch._foreach_mul_(list(live.values()), 0.0)
+    assert not any(parameter.any() for parameter in ours.parameters())
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    ours.load_state_dict(ours.state_dict(), assign=True)
+    assert {type(parameter) for parameter in ours.parameters()} == {nn.Parameter}
+    assert all(torch.equal(value, stored[key]) for key, value in ours.state_dict().items() if key in stored)
 
 
 def hooked(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, list[list[float]]]:

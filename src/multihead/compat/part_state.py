@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..nn.own_names import own_modules, own_parameters
 from .part_tree import PartTree, part_tree
 from .parts import learned_pieces
-from .stored_tensors import StoredParameter
+from .stored_tensors import plain_tensor, state_value
 
 
 def named_modules(
@@ -55,7 +55,7 @@ def named_parameters(model: nn.Module, prefix: str, remove_duplicate: bool) -> I
 
 
 def state_dict(model: nn.Module, own: Mapping[str, Tensor], keep_vars: bool) -> dict[str, Tensor]:
-    """Return a state dict by the reference's names of one by ours.
+    """Return a state dict by the reference's names of one by ours; what is written into its values reaches the model.
 
     Args:
         own: with the parameters themselves. keep_vars: gives these, under the names of `named_parameters`.
@@ -69,11 +69,10 @@ def state_dict(model: nn.Module, own: Mapping[str, Tensor], keep_vars: bool) -> 
             parts = learned_pieces(name.rpartition(".")[2], tensor)
             out.update({f"{stem}.{leaf}" if stem else leaf: piece.parameter for leaf, piece in parts.items()})
         else:
-            out[name] = tensor.read().detach()
+            out[name] = state_value(tensor)
     for path, value in own.items():
         if id(value) not in done:
-            plain = value.stored.read() if isinstance(value, StoredParameter) else value
-            out[_reference_name(tree, path)] = value if keep_vars else plain.detach()
+            out[_reference_name(tree, path)] = value if keep_vars else value.detach()
     return out
 
 
@@ -106,6 +105,7 @@ def own_state(
         own: our state dict, with the parameters themselves.
     """
     tree, keys = part_tree(model), model.keys
+    given = {name: plain_tensor(value) for name, value in given.items()}
     named = {name if name in tree.tensors else keys.current_name(name): value for name, value in given.items()}
     for name in keys.check_computed(named, {name: name for name in named}, "state_dict"):
         del named[name]

@@ -18,7 +18,7 @@ from ..kernels.ops import linear
 from .assigned_parts import join_outputs
 from .part_hooks import JoinedHooks, PartHooks, ScoreHooks, SpanHooks
 from .part_spans import span_of, tied_head
-from .stored_tensors import Piece, StoredTensor, shown
+from .stored_tensors import Piece, StoredTensor, shown, state_value
 from .tensors import Conv1D
 
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
@@ -176,7 +176,7 @@ class Part(nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         for leaf, tensor in self.part_info.tensors.items():
-            destination[prefix + leaf] = getattr(self, leaf) if keep_vars else tensor.read().detach()
+            destination[prefix + leaf] = getattr(self, leaf) if keep_vars else state_value(tensor)
 
     def _load_from_state_dict(
         self,

@@ -223,6 +223,10 @@ class StoredParameter(nn.Parameter):
     def __init__(self, stored: AnyStored) -> None:
         """Do nothing: `__new__` has made it."""
 
+    def read(self) -> Tensor:
+        """Return the tensor as it is now."""
+        return self.stored.read()
+
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -232,7 +236,7 @@ class StoredParameter(nn.Parameter):
         def plain(x: Any) -> Any:
             if not isinstance(x, StoredParameter):
                 return x
-            return used.setdefault(id(x), (x, x.stored.read()))[1]
+            return used.setdefault(id(x), (x, x.read()))[1]
 
         with torch._C.DisableTorchFunctionSubclass():
             given = tree_map(plain, (tuple(args), dict(kwargs or {})))
@@ -263,7 +267,7 @@ class StoredParameter(nn.Parameter):
 
     @property
     def data(self) -> Tensor:
-        return StoredParameter(self.stored.of(detached))
+        return type(self)(self.stored.of(detached))
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -271,7 +275,7 @@ class StoredParameter(nn.Parameter):
 
     @property
     def grad(self) -> Tensor | None:
-        if all(piece.parameter.grad is None for piece in self.stored.pieces):
+        if self.stored.part is not value_of or all(piece.parameter.grad is None for piece in self.stored.pieces):
             return None
         return StoredParameter(self.stored.of(gradient))
 
@@ -307,14 +311,72 @@ class StoredParameter(nn.Parameter):
         """Return the tensor without a gradient; it writes through."""
         return self.data
 
-    def _plain(self) -> nn.Parameter:
-        return nn.Parameter(self.stored.read().detach().clone(), requires_grad=self.requires_grad)
+    def _plain(self) -> Tensor:
+        copied = self.stored.read().detach().clone(memory_format=torch.contiguous_format)
+        return nn.Parameter(copied, self.requires_grad) if self.stored.part is value_of else copied
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Parameter:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return memo.setdefault(id(self), self._plain())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self._plain().__reduce_ex__(protocol)
+
+
+class StoredValue(StoredParameter):
+    """The same as a value of a state dict: without a gradient, contiguous, and always at one place in memory.
+
+    Writers of files take the address of a tensor, and read it later.
+    """
+
+    packed: Tensor | None = None
+    made_of: tuple[Any, ...] = ()
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        one: Any = args[0] if args else None
+        if func in LAYOUT and isinstance(one, StoredValue) and one.packed is not None and one.made_of == one._pieces():
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(one.packed, *args[1:], **(kwargs or {}))  # no numbers are read
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def _pieces(self) -> tuple[Any, ...]:
+        return tuple((p.shape, p.dtype, p.device) for p in (piece.parameter for piece in self.stored.pieces))
+
+    def read(self) -> Tensor:
+        """Return the tensor as it is now, in the memory of the last time."""
+        with torch.no_grad():
+            now = self.stored.of(detached).read()
+            old, made_of = self.packed, self._pieces()
+            if old is None or self.made_of != made_of:
+                owned = all(piece.memory != now.untyped_storage().data_ptr() for piece in self.stored.pieces)
+                copied = now if owned and now.is_contiguous() else now.clone(memory_format=torch.contiguous_format)
+                self.packed, self.made_of = copied, made_of
+                return copied
+            return old.copy_(now)
+
+
+_PROPERTIES = ("shape", "dtype", "device", "layout", "ndim")
+LAYOUT = {getattr(Tensor, name).__get__ for name in _PROPERTIES} | {
+    Tensor.size, Tensor.dim, Tensor.numel, Tensor.nelement, Tensor.element_size, Tensor.stride, Tensor.is_contiguous,
+    Tensor.is_floating_point,
+}  # fmt: skip
+
+
+def state_value(tensor: StoredTensor) -> Tensor:
+    """Return a tensor for a state dict, which writes through: a view of a parameter, or one that writes it."""
+    if len(tensor.pieces) == 1:
+        value = tensor.read().detach()
+        one = tensor.pieces[0]
+        if one.is_plain or (value.is_contiguous() and value.untyped_storage().data_ptr() == one.memory):
+            return value
+    return StoredValue(tensor.of(detached))
+
+
+def plain_tensor(value: Tensor) -> Tensor:
+    """Return a tensor that is no `StoredParameter`, with the numbers of now."""
+    return value.stored.read().detach() if isinstance(value, StoredParameter) else value
 
 
 def shown(tensor: StoredTensor) -> nn.Parameter:
