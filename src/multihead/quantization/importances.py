@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ..checkpoints import gguf
 from ..checkpoints.gguf_blocks import GgufTensors
-from ..errors import CorruptFile, InvalidInput
+from ..errors import CorruptFile, InvalidInput, UnsupportedOption
 from ..modeling.gguf_export import importance_by_tensor
 from ..modeling.pretrained import PreTrainedModel
+from ..nn.own_names import own_modules
 from ..nn.weights import Linear
 from ..tokenizers.tokenizer import Tokenizer
 from .layer_tensors import LAYER
@@ -35,11 +36,15 @@ def importances(
 
     Raises:
         InvalidInput: texts that are too short, or a file that is no importance matrix. CorruptFile: a damaged one.
+        UnsupportedOption: the model has no layer to weigh.
     """
     if isinstance(calibration, (str, os.PathLike)) and Path(calibration).suffix == ".gguf":
         return read_imatrix(Path(calibration))
     limit = min(length, model.max_positions or length)
-    return importance_by_tensor(model, mean_squares(model, windows(calibration, tokenizer, limit, samples)))
+    found = importance_by_tensor(model, mean_squares(model, windows(calibration, tokenizer, limit, samples)))
+    if not found:
+        raise UnsupportedOption(f"{type(model).__name__} has no linear layer that calibration texts could weigh.")
+    return found
 
 
 def mean_squares(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -60,9 +65,7 @@ def mean_squares(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> dict
 
         return add
 
-    layers = {
-        path: module for path, module in model.named_modules() if isinstance(module, Linear) and LAYER.match(path)
-    }
+    layers = {path: module for path, module in own_modules(model) if isinstance(module, Linear) and LAYER.match(path)}
     hooks = [module.register_forward_pre_hook(adding(path)) for path, module in layers.items()]
     try:
         with torch.no_grad():
