@@ -319,6 +319,39 @@ def test_what_is_written_into_a_state_dict_reaches_the_model(name, tmp_path):
     assert all(torch.equal(value, stored[key]) for key, value in ours.state_dict().items() if key in stored)
 
 
+@pytest.fixture
+def one_process(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "GPT2LMHeadModel"])
+def test_models_that_torch_shards_learn_and_keep_the_references_names(name, one_process):
+    from torch.distributed.fsdp import fully_shard
+
+    (theirs, plain), (_, ours), (_, again) = (both(name) for _ in range(3))
+    for model in (plain, ours):
+        model.load_state_dict(theirs.state_dict())
+    part, layers = next((n, m) for n, m in again.named_modules() if n.endswith((".layer", ".h")))
+    with pytest.raises(UnsupportedOption, match=rf"{part}\.0 shows modules of the model .* call it with our module"):
+        fully_shard(layers[0])
+    fully_shard(ours)
+    for model in (plain, ours):
+        optimizer = torch.optim.SGD(model.eval().parameters(), lr=0.5)
+        (model(IDS).logits ** 2).sum().backward()
+        optimizer.step()
+    expected, found = plain.state_dict(), ours.state_dict()
+    assert found.keys() == theirs.state_dict().keys()
+    for key, value in found.items():
+        assert isinstance(value, torch.distributed.tensor.DTensor)
+        torch.testing.assert_close(value.full_tensor(), expected[key])
+    doubled = {key: value * 2 for key, value in found.items()}
+    assert ours.load_state_dict(doubled) == ([], [])
+    assert all(torch.equal(value.full_tensor(), doubled[key].full_tensor()) for key, value in ours.state_dict().items())
+
+
 def hooked(model: nn.Module, inputs: dict[str, torch.Tensor]) -> dict[str, list[list[float]]]:
     """Return what hooks on every module see by its name: input, output, gradients of both."""
     names = {module: name for name, module in model.named_modules() if name}

@@ -10,17 +10,22 @@ from torch import Tensor, nn
 from ..nn.own_names import own_modules, own_parameters
 from .part_tree import PartTree, part_tree
 from .parts import learned_pieces
-from .stored_tensors import plain_tensor, state_value
+from .stored_tensors import gathered, plain_tensor, sharded_like, state_value
 
 
 def named_modules(
     model: nn.Module, memo: set[nn.Module] | None, prefix: str, remove_duplicate: bool
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Yield a model's parts by the reference's names, then what no part holds (dropout, layers) by ours."""
+    """Yield a model's parts by the reference's names, then what no part holds (dropout, layers) by ours.
+
+    Without `remove_duplicate` all modules come by our names first.
+    """
     memo, dot = set() if memo is None else memo, f"{prefix}." if prefix else ""
     if model not in memo:
         memo.add(model)
         yield prefix, model
+        if not remove_duplicate:  # fully_shard takes a parameter's first place, and reads it there in our layout
+            yield from (x for x in own_modules(model, prefix, remove_duplicate=False) if x[1] is not model)
         root = part_tree(model).root
         named, held = {model}, set(map(id, root._parameters.values()))
         for name, part in root._modules.items():
@@ -121,7 +126,9 @@ def own_state(
         wanted = found if found[0][1].index is not None else [next((x for x in found if x[0] in named), found[0])]
         names[path] = wanted[0][0]
         if all(name in named for name, _ in wanted):
-            values[id(wanted[0][1].parameter)] = wanted[0][1].source.read(*(named[name] for name, _ in wanted))
+            piece, tensors = wanted[0][1], [named[name] for name, _ in wanted]
+            tensors = tensors if piece.is_plain else [gathered(one) for one in tensors]
+            values[id(piece.parameter)] = sharded_like(piece.parameter, piece.source.read(*tensors))
     for path, parameter in own.items():
         if id(parameter) in values:
             out[path] = values[id(parameter)]

@@ -18,7 +18,7 @@ from ..kernels.ops import linear
 from .assigned_parts import join_outputs
 from .part_hooks import JoinedHooks, PartHooks, ScoreHooks, SpanHooks
 from .part_spans import span_of, tied_head
-from .stored_tensors import Piece, StoredTensor, shown, state_value
+from .stored_tensors import Piece, StoredTensor, is_sharded, shown, state_value
 from .tensors import Conv1D
 
 HOOKS = ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
@@ -89,6 +89,15 @@ class Part(nn.Module):
         info: PartInfo | None = self.__dict__.get("part_info")
         if info is None or name == "training":
             super().__setattr__(name, value)
+        elif name == "__class__":
+            own = "the model" if info.own is None else f"our module of it, a {type(info.own).__name__}"
+            raise UnsupportedOption(
+                f"{info.path} shows modules of the model and keeps its class, which torch's fully_shard changes: call "
+                f"it with {own}. model.backbone holds the layers."
+            )
+        elif isinstance(value, nn.Parameter) and name in self._parameters and self._is_own(name, value):
+            self._parameters[name] = value
+            info.shown.pop(name, None)
         elif name in info.tensors:
             self._set_tensor(info, name, value)
         elif name in self._modules:
@@ -114,6 +123,17 @@ class Part(nn.Module):
                 model: Any = self.part_info.model()
                 return None if model is None else model.get_submodule(stem)
         return None
+
+    def _is_own(self, name: str, value: nn.Parameter) -> bool:
+        """Return whether a parameter is one of `named_parameters`, in our layout, which fully_shard exchanges.
+
+        It shards a parameter and puts the whole one back; nobody can have made either in the reference's layout.
+        """
+        held: Any = self._parameters
+        piece = held.pieces.get(name)
+        if piece is None or name not in self.part_info.tensors:
+            return piece is not None
+        return value is piece.parameter or is_sharded(value) or is_sharded(piece.parameter)
 
     def _set_tensor(self, info: PartInfo, name: str, value: Any) -> None:
         """Give a tensor other numbers; a parameter of our layout takes the place of the model's own."""

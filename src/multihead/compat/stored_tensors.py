@@ -60,6 +60,27 @@ def detached(parameter: nn.Parameter) -> Tensor:
     return parameter.detach()
 
 
+def is_sharded(tensor: Any) -> bool:
+    """Return whether a tensor is a DTensor, whose class takes long to import."""
+    return hasattr(tensor, "full_tensor")
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """Return a tensor without a gradient, a sharded one whole: all processes call this together."""
+    value: Any = tensor.detach()
+    return value.full_tensor() if is_sharded(value) else value
+
+
+def sharded_like(parameter: Tensor, whole: Tensor) -> Tensor:
+    """Return this process's part of a tensor, sharded as a parameter is; the tensor where that is not sharded."""
+    if not is_sharded(parameter) or is_sharded(whole):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    held: Any = parameter
+    return distribute_tensor(whole, held.device_mesh, held.placements, src_data_rank=None)
+
+
 def gradient(parameter: nn.Parameter) -> Tensor:
     """Return the gradient, zeros before there is one."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -365,11 +386,19 @@ LAYOUT = {getattr(Tensor, name).__get__ for name in _PROPERTIES} | {
 
 
 def state_value(tensor: StoredTensor) -> Tensor:
-    """Return a tensor for a state dict, which writes through: a view of a parameter, or one that writes it."""
+    """Return a tensor for a state dict, which writes through: a view of a parameter, or one that writes it.
+
+    Of parameters that are sharded over processes it is a sharded copy; all processes make it together.
+    """
+    one = tensor.pieces[0]
+    if len(tensor.pieces) == 1 and one.is_plain:
+        return one.parameter.detach()
+    if is_sharded(one.parameter):
+        with torch.no_grad():
+            return sharded_like(one.parameter, tensor.of(gathered).read())
     if len(tensor.pieces) == 1:
         value = tensor.read().detach()
-        one = tensor.pieces[0]
-        if one.is_plain or (value.is_contiguous() and value.untyped_storage().data_ptr() == one.memory):
+        if value.is_contiguous() and value.untyped_storage().data_ptr() == one.memory:
             return value
     return StoredValue(tensor.of(detached))
 
