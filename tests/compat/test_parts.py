@@ -424,3 +424,10 @@ def test_what_a_hook_returns_takes_the_place_of_a_parts_input_or_output(bert, gp
         joined.weight.mul_(2)
         joined.bias.mul_(2)
     torch.testing.assert_close(gpt2(IDS).logits, found)
+    with gpt2.lm_head.register_forward_hook(doubled), gpt2.transformer.h[0].mlp.register_forward_hook(doubled):
+        torch.testing.assert_close(copy.deepcopy(gpt2)(IDS).logits, gpt2(IDS).logits)
+    with (
+        joined.register_forward_hook(doubled),
+        pytest.raises(UnsupportedOption, match="remove the hook, copy, and hook both"),
+    ):
+        copy.deepcopy(gpt2)(IDS)

@@ -144,15 +144,15 @@ class ScoreHooks(PartHooks):
 
     def attach(self) -> list[RemovableHandle]:
         """Hook the head and what is before its matrix."""
-        before = self.head.transform.register_forward_hook(self._before)
-        return [before, self.head.register_forward_hook(self._after)]
+        before = self.head.transform.register_forward_hook(lambda _, given, output: self._before(output))
+        return [before, self.head.register_forward_hook(lambda head, given, output: self._after(head))]
 
-    def _before(self, _: nn.Module, given: Any, states: Tensor) -> None:
+    def _before(self, states: Tensor) -> None:
         # T5 scales the states, others the scores.
         first = self.head.scale == states.shape[-1] ** -0.5
         self.local.scores = *self.begin((states * self.head.scale if first else states,)), first
 
-    def _after(self, head: Any, given: Any, output: Tensor) -> Tensor:
+    def _after(self, head: Any) -> Tensor:
         states, first = self.local.scores
         scores = self.end(head._scores(states))
         return scores if first and head.softcap is None else head._shaped(scores / head.scale if first else scores)
@@ -173,10 +173,15 @@ class JoinedHooks(PartHooks):
 
     def attach(self) -> list[RemovableHandle]:
         """Hook our modules."""
-        before = [owner.register_forward_pre_hook(self._before) for owner in self.owners]
-        return [*before, *(owner.register_forward_hook(self._after) for owner in self.owners)]
+        # no bound methods, which a deep copy of the model would copy
+        before = [owner.register_forward_pre_hook(lambda *given: self._before(*given)) for owner in self.owners]
+        return [*before, *(owner.register_forward_hook(lambda *given: self._after(*given)) for owner in self.owners)]
 
     def _before(self, owner: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        if owner not in self.owners:
+            raise UnsupportedOption(
+                "A model was copied while a joined matrix of it was hooked: remove the hook, copy, and hook both."
+            )
         known, left, inputs, _ = getattr(self.local, "joined", None) or (None, set(), (), {})
         if owner not in left:
             self.local.joined = None
