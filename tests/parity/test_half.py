@@ -95,3 +95,25 @@ def test_an_adapter_reads_a_layer_that_stays_wide(tmp_path):
     model = multihead.T5ForConditionalGeneration(multihead.T5Config.read(ROWS["t5"].make().to_dict())).half()
     model.add_adapter(multihead.LoraConfig(r=2, target_modules=["wo", "q"]))
     assert model(**batch(ROWS["t5"], "ForConditionalGeneration")).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "kept"), [
+    ("bailing-hybrid", ("A_log", "dt_bias")), ("glm5-next", ("A_log", "dt_bias")), ("beam", ("mlp.gate.weight",)),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", HALVES)
+def test_rates_and_routers_that_the_reference_does_not_round_stay_float32(name, kept, dtype, tmp_path):
+    case = ROWS[name]
+    end = case.ends[0]
+    reference(case, end).save_pretrained(tmp_path / "whole")
+    case.peer(end).from_pretrained(tmp_path / "whole", dtype=dtype).save_pretrained(tmp_path / "theirs")
+    kind = getattr(multihead, case.family + end)
+    loaded, moved = kind.from_pretrained(tmp_path / "whole", dtype=dtype), kind.from_pretrained(tmp_path / "whole")
+    stored = load_file(tmp_path / "theirs" / "model.safetensors")
+    expected = {name: x for name, x in stored.items() if name.endswith(kept)}
+    assert expected
+    assert {x.dtype for x in expected.values()} == {torch.float32}
+    for model in (loaded, moved.to(dtype)):
+        found = model.stored_tensors()
+        for path, x in expected.items():
+            torch.testing.assert_close(found[path], x, rtol=0, atol=0)
+        assert sum(x.dtype == dtype for x in found.values()) > len(found) / 2

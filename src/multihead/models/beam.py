@@ -114,7 +114,7 @@ def experts(config: BeamConfig) -> nn.Module:
         normalized=config.norm_topk_prob,
         scale=config.routed_scaling_factor,
     )
-    return routed(config, config.num_experts, rule, wide=True)
+    return routed(config, config.num_experts, rule, wide=True, exact=True)
 
 
 def build(config: Any) -> Stack:

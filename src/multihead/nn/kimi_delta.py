@@ -13,7 +13,7 @@ from .delta_rule import unit
 from .forward_context import ForwardContext
 from .gated_delta_net import GatedRMSNorm, read_sequences
 from .state_space import ShortConvolution, StateSpaceCache
-from .weights import Linear
+from .weights import Float32Parameters, Linear
 
 
 class Factors(nn.Module):
@@ -27,8 +27,10 @@ class Factors(nn.Module):
         return self.up(self.down(x))  # (tokens, width) to (tokens, rank) to (tokens, out)
 
 
-class KimiDeltaAttention(nn.Module):
+class KimiDeltaAttention(Float32Parameters):
     """Mixer whose heads keep a matrix each, and forget each channel of their keys at its own rate.
+
+    `decay` and `step`, which make the rates, stay float32: a rate is applied at every token of a text.
 
     Args:
         heads, head_width: of queries, keys and values. kernel: of the short convolution over them. act: after it.
@@ -37,6 +39,7 @@ class KimiDeltaAttention(nn.Module):
         bound: rates are this negative number times a sigmoid (Ling 3.0); None for a softplus.
     """
 
+    widened = (torch.float16, torch.bfloat16)
     unpacked: ClassVar = ("write",)  # few outputs, which decide over the state
 
     def __init__(

@@ -12,7 +12,7 @@ from ..kernels.ops import dropout, linear
 
 
 class Float32Parameters(nn.Module):
-    """Module whose parameters stay float32 in a half-precision model.
+    """Module whose own parameters stay float32 in a half-precision model; those of its parts do as these say.
 
     Args:
         widened: such precisions of a model.
@@ -25,7 +25,11 @@ class Float32Parameters(nn.Module):
             y = fn(x)
             return x.to(y.device, torch.float32) if y.dtype in self.widened else y
 
-        return super()._apply(moved if self.widened else fn, recurse)
+        if not self.widened:
+            return super()._apply(fn, recurse)
+        for part in self.children() if recurse else ():
+            part._apply(fn)
+        return super()._apply(moved, False)
 
 
 class Linear(Float32Parameters, nn.Linear):
