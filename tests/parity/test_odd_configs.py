@@ -345,7 +345,38 @@ def test_a_stored_balance_of_the_choice_of_no_expert_is_read(tmp_path):
     assert mine.backbone.layers[1].ffn.step.rule.correction.tolist() == [0.0, 0.0, 0.0, 0.5]
 
 
+@pytest.mark.parametrize("name", ["su", "yarn", "longrope"])
+def test_factors_of_phi3_have_older_names_too(name, tmp_path):
+    factors = {"type": name, "long_factor": [2.0, 3.0, 9.0], "short_factor": [1.1, 1.5, 4.0],
+               "original_max_position_embeddings": 8}  # fmt: skip
+    config = transformers.Phi3Config(**{**LLAMA, "head_dim": 6}, original_max_position_embeddings=8)
+    theirs = saved("Phi3ForCausalLM", config, tmp_path, rope_parameters=None, rope_scaling=factors, rope_theta=90.0)
+    alike("Phi3ForCausalLM", theirs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"rotary_emb_base": 123, "rotary_pct": 0.5},
+        {"rope_theta": 123, "rotary_emb_base": 123, "partial_rotary_factor": 0.5, "rotary_pct": 0.5},
+        {"rotary_pct": 1.0, "rope_scaling": {"type": "linear", "factor": 2}},
+    ],
+    ids="-".join,
+)
+def test_a_gpt_neox_turns_by_its_own_names(entries, tmp_path):
+    config = transformers.GPTNeoXConfig(**{**SMALL, "hidden_size": 64})
+    theirs = saved("GPTNeoXForCausalLM", config, tmp_path, rope_parameters=None, **entries)
+    alike("GPTNeoXForCausalLM", theirs, tmp_path)
+
+
 REFUSED: tuple[tuple[str, dict[str, Any]], ...] = (
+    # the reference reads these names in other families alone
+    *[(name, {"model_type": "gpt_neox", **entries}) for name, entries in (
+        ("rope_theta = 55", {"rope_theta": 55}),
+        ("rope_theta = 55", {"rope_theta": 55, "rotary_emb_base": 66}),
+        ("rope_theta = 55", {"rope_theta": 55, "rope_parameters": {"rope_theta": 66}}),
+        ("partial_rotary_factor = 0.5", {"partial_rotary_factor": 0.5}),
+    )],
     ("num_key_value_heads", {"model_type": "mistral_large4_text", "num_key_value_heads": 8}),
     # the reference reads what the last layer of the same rotation shared, whatever the entry says
     ("kv_source_layers", {"model_type": "mistral_large4_text", "num_hidden_layers": 5, "no_rope_layers": [1] * 5,

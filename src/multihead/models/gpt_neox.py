@@ -11,6 +11,7 @@ from torch import nn
 from ..checkpoints.key_map import KeyMap
 from ..checkpoints.tensor_sources import Part, PerHead, Source
 from ..config import Count, Size
+from ..errors import UnsupportedConfig
 from ..heads.heads import Head, LanguageModel
 from ..nn.attention.attention import Attention
 from ..nn.embeddings import Embeddings
@@ -24,6 +25,29 @@ from .common.architecture import Architecture
 from .common.patterns import rope_entries, rotary_of
 from .common.rotary_config import RotaryConfig
 from .gpt2 import classify_tokens
+
+
+def rotary_entries(entries: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """Return config.json entries with `rotary_emb_base` and `rotary_pct` merged into `rope_parameters`.
+
+    Args:
+        factor: part of a head's channels that is turned by default.
+
+    Raises:
+        UnsupportedConfig: the names of other families, which the reference does not read, say something else.
+    """
+    entries = dict(entries)
+    known = entries.get("rope_scaling") or entries.get("rope_parameters")
+    rope = known if isinstance(known, Mapping) else {}
+    for name, own, usual in (
+        ("rope_theta", "rotary_emb_base", 10000.0), ("partial_rotary_factor", "rotary_pct", factor)
+    ):  # fmt: skip
+        said, value = entries.pop(name, None), entries.pop(own, usual)
+        read = rope.get(name, value)
+        if said not in (None, read):
+            raise UnsupportedConfig(f"{name} = {said!r} is not read here, where it is {read!r}: use {own}.")
+        entries[name] = value
+    return rope_entries(entries, theta=10000.0, factor=factor)
 
 
 @dataclass(kw_only=True)
@@ -53,9 +77,7 @@ class GPTNeoXConfig(RotaryConfig):
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
         """Read `rotary_emb_base` and `rotary_pct` of old files."""
-        old = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
-        entries = {old.get(k, k): v for k, v in entries.items()}
-        return rope_entries(entries, theta=10000.0, factor=cls.rotary_factor)
+        return rotary_entries(entries, cls.rotary_factor)
 
 
 def build(config: GPTNeoXConfig) -> Stack:
@@ -123,7 +145,8 @@ def gguf_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
     found = gguf.entries(metadata, (*names, "layer_norm_eps", "vocab_size"))
     own = gguf.named(metadata, use_parallel_residual="use_parallel_residual")
-    return {**found, **own, **gguf.rotary_factor(metadata, found["hidden_size"] // found["num_attention_heads"])}
+    turned = gguf.rotary_factor(metadata, found["hidden_size"] // found["num_attention_heads"])
+    return {**found, **own, **({"rotary_pct": turned["partial_rotary_factor"]} if turned else {})}
 
 
 def generate(config: GPTNeoXConfig, backbone: Stack) -> Head:

@@ -18,7 +18,7 @@ from ..nn.stack import Stack
 from ..nn.weights import Embedding, LayerNorm
 from . import gpt_neox
 from .common.architecture import Architecture
-from .common.patterns import rope_entries, rotary_of
+from .common.patterns import rotary_of
 from .common.rotary_config import RotaryConfig
 
 
@@ -43,8 +43,7 @@ class GPTNeoXJapaneseConfig(RotaryConfig):
 
     @classmethod
     def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
-        old = {"rotary_emb_base": "rope_theta", "rotary_pct": "partial_rotary_factor"}
-        return rope_entries({old.get(k, k): v for k, v in entries.items()}, theta=10000.0, factor=cls.rotary_factor)
+        return gpt_neox.rotary_entries(entries, cls.rotary_factor)
 
 
 def build(config: GPTNeoXJapaneseConfig) -> Stack:

@@ -33,6 +33,15 @@ class Phi3Config(llama.LlamaConfig):
     pad_token_id: int | None = 32000
     eos_token_id: int | list[int] | None = 32000
 
+    @classmethod
+    def normalized(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        """Read the factors for each frequency under their older names `su` and `yarn`, as the reference does."""
+        entries = super().normalized(entries)
+        rope = entries["rope_parameters"]
+        if rope["rope_type"] in ("su", "yarn") and "long_factor" in rope:
+            entries["rope_parameters"] = {**rope, "rope_type": "longrope"}
+        return entries
+
 
 def build(config: Phi3Config) -> Stack:
     positions = rotary_of(config, config.head_width)
