@@ -53,7 +53,7 @@ class JointExperts(RoutedExperts):
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights (tokens, chosen + shared) and routed experts (tokens, chosen)."""
         scores = self.scores(x)  # (tokens, experts + shared)
-        noted(scores[:, : len(scores[0]) - len(self.shared)])
+        noted(scores[:, : scores.shape[1] - len(self.shared)])
         return self.rule(scores)
 
     def mix(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class BlockSelectedAttention(GatedAttention):
         runs = context.runs
         if memory is not None:
             held, v, runs = memory.extend(torch.cat([k.flatten(1)[:, None], index], -1), v, context)
-            keys, index = held.split((k[0].numel(), index.shape[-1]), -1)  # (rows, 1, ...) each
+            keys, index = held.split((k.shape[1] * k.shape[2], index.shape[-1]), -1)  # (rows, 1, ...) each
             k = keys[:, 0].unflatten(-1, (-1, self.head_width))  # (rows, key heads, head width)
         attention_mask, bias = context.attention_mask(runs, causal=True, window=None), None
         chosen = self.selection.choose(asked, index[:, 0], attention_mask)

@@ -51,6 +51,8 @@ class HeadConvolution(nn.Module):
 
     def forward(self, x: Tensor, context: ForwardContext, memory: StateLayerCache | None) -> Tensor:
         """Map (tokens, channels) to (tokens, channels)."""
+        if not len(x):  # torch convolves no empty row; what a cache holds stays
+            return x
         before = None if memory is None else memory.read(context)
         if before is None:
             before = x.new_zeros(len(context.runs), self.past, x.shape[1])  # (sequences, past, channels)

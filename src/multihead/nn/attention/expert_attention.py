@@ -64,7 +64,7 @@ class ExpertAttention(Attention):
         heads = self._attend(q, self._split(self.k(x)), self._split(self.v(x)), context, memory)
         heads = heads.unflatten(1, (self.key_heads, self.chosen)).transpose(1, 2)  # (tokens, chosen, key heads, width)
         out = self._apply_experts(heads.flatten(2).flatten(0, 1), flat, self.back)  # (tokens * chosen, width)
-        return (out.view(*chosen.shape, -1) * weights.to(x.dtype)[..., None]).sum(1) + self.bias
+        return (out.view(*chosen.shape, out.shape[-1]) * weights.to(x.dtype)[..., None]).sum(1) + self.bias
 
     def _apply_experts(self, x: Tensor, chosen: Tensor, matrices: Tensor) -> Tensor:
         """Map rows (rows, inputs) to (rows, outputs), each by the matrix of its expert; chosen: (rows,)."""
