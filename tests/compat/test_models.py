@@ -95,6 +95,7 @@ def test_a_cache_of_both_sides():
 
 
 def test_what_programs_ask_a_model(decoder):
+    assert decoder.base_model_prefix == "transformer"
     assert getattr(decoder, decoder.base_model_prefix) is decoder.base_model
     assert type(decoder).config_class is multihead.GPT2Config
     held = {one.data_ptr(): one.nbytes for one in [*decoder.parameters(), *decoder.buffers()]}

@@ -54,10 +54,14 @@ class ModelMethodsMixin(ProgramMethods):
         raise NotImplementedError
 
     @property
+    def base_model_prefix(self) -> str:
+        """Name of the model under a head, "bert": `getattr(model, model.base_model_prefix)`."""
+        return self.body_keys.prefix.partition(".")[0] or "backbone"
+
+    @property
     def base_model(self) -> nn.Module:
         """The model without its head, which takes the same inputs: `model.bert`; the model itself if it has no head."""
-        names = self._reference_names()
-        prefix: str = self.body_keys.prefix.partition(".")[0]
+        names, prefix = self._reference_names(), self.base_model_prefix
         return names.find_part(self, prefix) if names is not None and prefix in names.top_names(self) else self
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:

@@ -14,7 +14,6 @@ from .named_parts import NamedParts
 class ProgramMethods(PushToHub, NamedParts):
     """Methods and attributes that programs use beside the forward pass."""
 
-    base_model_prefix: ClassVar[str] = "backbone"  # of every family: `getattr(model, model.base_model_prefix)`
     framework: ClassVar[str] = "pt"
     supports_gradient_checkpointing: ClassVar[bool] = True
     is_parallelizable: ClassVar[bool] = False
