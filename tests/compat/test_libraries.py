@@ -84,7 +84,7 @@ def test_peft_trains_generates_and_merges():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = multihead.LlamaForCausalLM(multihead.LlamaConfig(vocab_size=20, num_key_value_heads=2, **sizes)).eval()
     ids, plain = torch.tensor([[1, 2, 3]]), model(torch.tensor([[1, 2, 3]])).logits
-    config = peft.LoraConfig(r=2, target_modules=["q", "v"], task_type="CAUSAL_LM", init_lora_weights=False)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     changed = peft.get_peft_model(model, config).eval()
     changed(input_ids=ids, labels=ids).loss.backward()
     trained = [name for name, one in changed.named_parameters() if one.grad is not None]

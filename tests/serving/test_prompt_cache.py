@@ -7,7 +7,7 @@ from multihead.serving.models.served_model import ServedModel
 from multihead.serving.settings import ModelSettings, ServerSettings
 from tests.generation.asking import Asked, config
 
-PROMPT = [7, 8, 9, 10] * 10
+PROMPT = [7, 8, 9, 10] * 11  # a block of 32 tokens, and more than the 9 that are read again
 
 
 def run(llama, folder, **settings):
