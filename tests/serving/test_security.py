@@ -50,7 +50,9 @@ def secured(chat_model: Path, folder: Path) -> Iterator[RunningServer]:
     (folder / "adapters" / "link").symlink_to(folder / "outside")
     sources = {"chat": chat_model, "code": folder / "code", "broken": folder / "broken.gguf"}
     models = [
-        ModelSettings(source=str(path), name=name, preload=name == "chat", precision="float32")
+        ModelSettings(
+            source=str(path), name=name, preload=name == "chat", precision="bfloat16" if name == "chat" else "int8"
+        )
         for name, path in sources.items()
     ]
     settings = ServerSettings(
@@ -257,6 +259,8 @@ def test_8_adapters_come_from_allowed_places(secured: RunningServer, folder: Pat
     gone = secured.post("/v1/unload_lora_adapter", {"lora_name": "mine"}, headers=ADMIN)
     assert gone.text == "Success: LoRA adapter 'mine' removed successfully."
     assert ask(secured, model="mine").status_code == 404
+    prepared = {"lora_name": "mine", "lora_path": str(adapters / "mine"), "base_model_name": "code"}  # in int8
+    refused(secured.post("/v1/load_lora_adapter", prepared, headers=ADMIN), "base_model_name")
     still_serves(secured)
 
 

@@ -24,6 +24,12 @@ async def load_adapter(models: ModelRegistry, base: str | None, name: str, sourc
         if name in models.names:
             raise ApiError(f"The name {name!r:.200} is taken.", 400, param="lora_name", code="name_taken")
         model = await models.get(settings.id)
+        if model.model.prepared is not None:
+            raise ApiError(
+                f"{settings.id} computes with prepared weights ({model.pipe.precision}), which take no adapters; "
+                "serve it with another precision, such as float32.",
+                400, param="base_model_name", code="adapter_not_loaded",
+            )  # fmt: skip
         try:
             await asyncio.to_thread(model.engine.load_adapter, name, source)
         except MultiheadError as error:

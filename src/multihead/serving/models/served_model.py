@@ -65,9 +65,10 @@ class ServedModel:
     def load(cls, settings: ModelSettings, server: ServerSettings) -> ServedModel:
         """Load a model with the head that it was saved with. Raises what `pipeline` raises."""
         task = settings.task or task_by_name(main_task(settings.source), (settings.id, *settings.aliases))
-        options = load_options(settings.precision, settings.device)
         # a translator that can write several languages writes the one that a text asks for
         own = settings.task or canonical_name(task)
+        adapts = bool(settings.adapters) or (bool(server.adapter_sources) and own == "text-generation")
+        options = load_options(settings.precision, settings.device, packed=not adapts)
         pipe = pipeline(own, settings.source, device=settings.device, **options)
         if settings.chat_template is not None:
             pipe.tokenizer.chat_template = settings.chat_template.read_text(encoding="utf-8")
